@@ -1,0 +1,1 @@
+"""Snapshot in, findings out; pure, coded IST0xxx."""

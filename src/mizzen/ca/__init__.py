@@ -1,0 +1,1 @@
+"""Identities and the certificates that prove them."""

@@ -1,0 +1,1 @@
+"""istiod: watches the Kubernetes API and drives the proxies."""

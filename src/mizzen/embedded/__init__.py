@@ -1,0 +1,1 @@
+"""One Linux machine as a cluster."""

@@ -1,0 +1,1 @@
+"""The box: one private set of namespaces that holds a whole cluster."""

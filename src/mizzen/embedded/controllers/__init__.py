@@ -1,0 +1,1 @@
+"""The controllers a cluster needs: workloads, services, namespaces, garbage."""

@@ -1,0 +1,1 @@
+"""The node: Pods as processes in namespaces of their own."""

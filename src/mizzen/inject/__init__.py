@@ -1,0 +1,1 @@
+"""Pod in, Pod with a sidecar out; pure."""

@@ -1,0 +1,1 @@
+"""The objects that make a mesh: profiles in, manifests out."""

@@ -1,0 +1,1 @@
+"""The Kubernetes API as our only platform interface."""

@@ -1,0 +1,1 @@
+"""nftables over netlink: the few expressions that capture and Services need."""

@@ -1,0 +1,1 @@
+"""Bookinfo and friends: small programs that behave like the originals."""

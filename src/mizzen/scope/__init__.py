@@ -1,0 +1,1 @@
+"""Istio's meaning: who sees what, which rule wins. Knows no Envoy."""

@@ -1,0 +1,264 @@
+"""The answers to Istio's questions, ready to be written as Envoy messages.
+
+A scope holds everything one class of proxies may see, with every precedence decided. It *wraps* the user's own frozen
+resources (`mizzen.api.networking`) and never copies their fields: `xds` reads `rule.http.timeout` from the VirtualService
+itself. Names in here are Istio's wire names (clusters, routes, virtual hosts), because tools read them.
+
+Three shapes, because they are shared differently:
+* `OutboundScope`: what a sidecar may call; shared by all sidecars of a namespace (and of equal labels, where rules ask).
+* `InboundScope`: what a workload serves; shared by its replicas.
+* `GatewayScope`: what a gateway serves and calls; shared by the replicas of a gateway.
+Endpoints are not in here: a Pod that comes or goes touches `endpoints.py` alone.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from mizzen.api.base import Model, Problem
+from mizzen.api.mesh import MeshConfig
+from mizzen.api.networking import (
+    ConsistentHashLB,
+    Headers,
+    HTTPMatchRequest,
+    HTTPRoute,
+    L4MatchAttributes,
+    TrafficPolicy,
+)
+
+
+class Protocol(StrEnum):
+    """Istio's protocol words after selection (istio.io/latest/docs/ops/configuration/traffic-management/protocol-selection)."""
+
+    HTTP = "http"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+    GRPC_WEB = "grpc-web"
+    HTTP_PROXY = "http_proxy"
+    HTTPS = "https"
+    TLS = "tls"
+    TCP = "tcp"
+    MONGO = "mongo"
+    MYSQL = "mysql"
+    REDIS = "redis"
+    UDP = "udp"
+    AUTO = "auto"
+    """Not said: Envoy looks at the first bytes."""
+
+    @property
+    def is_http(self) -> bool:
+        return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB, Protocol.HTTP_PROXY)
+
+    @property
+    def is_http2(self) -> bool:
+        return self in (Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB)
+
+    @property
+    def is_tls(self) -> bool:
+        return self in (Protocol.HTTPS, Protocol.TLS)
+
+
+class Source(Model):
+    """The line of the user's YAML that decided something. `rule` is an index into `spec.http`, `tls` or `tcp`."""
+
+    kind: str
+    namespace: str
+    name: str
+    rule: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+class Destination(Model):
+    """Where a share of the traffic goes: an outbound cluster by name, and the route destination that asked for it."""
+
+    cluster: str
+    """`outbound|PORT|SUBSET|HOST`"""
+    host: str
+    port: int
+    weight: int = 0
+    headers: Headers | None = None
+
+
+class Rule(Model):
+    """One entry of a virtual host: one match block of one `spec.http[]`, or a default route (http and match None).
+
+    `match.port`, `gateways`, `sourceLabels` and `sourceNamespace` are already decided and must be ignored by the reader.
+    """
+
+    match: HTTPMatchRequest | None = None
+    http: HTTPRoute | None = None
+    destinations: tuple[Destination, ...] = ()
+    source: Source | None = None
+    consistent_hash: tuple[ConsistentHashLB, ...] = ()
+    """The hash policies of the destinations' DestinationRules: they live on the route in Envoy."""
+
+
+class Host(Model):
+    """One virtual host: the domains that lead to it and its rules in order."""
+
+    name: str
+    """`reviews.default.svc.cluster.local:9080`; or `allow_any`, `block_all`, `blackhole:PORT`."""
+    domains: tuple[str, ...]
+    rules: tuple[Rule, ...] = ()
+    require_tls: bool = False
+    """`httpsRedirect`"""
+
+
+class Fallthrough(StrEnum):
+    """outboundTrafficPolicy.mode"""
+
+    ALLOW_ANY = "ALLOW_ANY"
+    REGISTRY_ONLY = "REGISTRY_ONLY"
+
+
+class RouteTable(Model):
+    """One RouteConfiguration: `9080`, `FQDN:PORT` (sniffed), `http.8080` (gateway)."""
+
+    name: str
+    hosts: tuple[Host, ...]
+    fallthrough: Fallthrough | None = None
+    """What a sidecar does with an unknown Host: its `allow_any` or `block_all`. Gateways: None, 404."""
+
+
+class TcpRule(Model):
+    """One filter chain of a TCP or TLS listener. No destinations: refused (reset)."""
+
+    destinations: tuple[Destination, ...] = ()
+    match: L4MatchAttributes | None = None
+    sni_hosts: tuple[str, ...] = ()
+    """Not empty: only TLS connections that name one of these."""
+    source: Source | None = None
+
+
+class Outbound(Model):
+    """One outbound listener of a sidecar: `0.0.0.0_PORT` for HTTP, `VIP_PORT` for TCP and sniffed ports."""
+
+    bind: str
+    port: int
+    protocol: Protocol
+    """HTTP: only `route`. TCP, HTTPS, TLS: only `tcp`. AUTO: both, told apart by the first bytes."""
+    route: str | None = None
+    """Name of the RouteTable."""
+    tcp: tuple[TcpRule, ...] = ()
+
+
+class Resolution(StrEnum):
+    """How a cluster finds its endpoints."""
+
+    EDS = "EDS"
+    ORIGINAL_DST = "ORIGINAL_DST"
+    """Headless services and LoadBalancer PASSTHROUGH."""
+    STRICT_DNS = "STRICT_DNS"
+    LOGICAL_DNS = "LOGICAL_DNS"
+
+
+class Subset(Model):
+    """One outbound cluster: a port of a host, whole or one subset of it, with the DestinationRule policy in force."""
+
+    cluster: str
+    host: str
+    port: int
+    protocol: Protocol
+    resolution: Resolution = Resolution.EDS
+    subset: str = ""
+    policy: TrafficPolicy | None = None
+    """Effective: subset over top level per block, port-level entry instead of those blocks. Its `port_level_settings` is
+    spent and must be ignored."""
+    source: Source | None = None
+    """The DestinationRule."""
+    service: str = ""
+    namespace: str = ""
+    address: str = ""
+    """For STRICT_DNS and LOGICAL_DNS: the name to resolve."""
+
+
+class Inbound(Model):
+    """One port that a workload serves through its sidecar."""
+
+    port: int
+    """The container's port (targetPort)."""
+    service_port: int
+    protocol: Protocol
+    host: str
+    """FQDN of the Service (the oldest one, if several meet here)."""
+    policy: TrafficPolicy | None = None
+    """The DestinationRule's connectionPool also sizes the server's own pool (9.7)."""
+
+    @property
+    def cluster(self) -> str:
+        return f"inbound|{self.port}||"
+
+
+class Server(Model):
+    """One listener of a gateway: all Gateway servers that meet on a port and are served by one protocol."""
+
+    bind: str
+    port: int
+    """Where the gateway Pod listens (targetPort of its Service, for example 8080)."""
+    protocol: Protocol
+    route: str | None = None
+    """HTTP: RouteTable `http.PORT`."""
+    tcp: tuple[TcpRule, ...] = ()
+
+
+class OutboundScope(Model):
+    listeners: tuple[Outbound, ...]
+    routes: tuple[RouteTable, ...]
+    subsets: tuple[Subset, ...]
+    fallthrough: Fallthrough
+    mesh: MeshConfig
+    problems: tuple[Problem, ...] = ()
+
+
+class InboundScope(Model):
+    ports: tuple[Inbound, ...]
+    mesh: MeshConfig
+    problems: tuple[Problem, ...] = ()
+
+
+class GatewayScope(Model):
+    servers: tuple[Server, ...]
+    routes: tuple[RouteTable, ...]
+    subsets: tuple[Subset, ...]
+    mesh: MeshConfig
+    problems: tuple[Problem, ...] = ()
+
+
+class Endpoint(Model):
+    """One address behind an outbound cluster."""
+
+    address: str
+    port: int
+    ready: bool = True
+    weight: int = 1
+    region: str = ""
+    zone: str = ""
+    subzone: str = ""
+    tls_mode: str = ""
+    """`istio` when the Pod has a sidecar that takes mesh mTLS."""
+    workload: str = ""
+    """`NAME;NAMESPACE;CANONICAL_NAME;CANONICAL_REVISION;CLUSTER`, Istio's endpoint metadata."""
+
+
+class OutboundView(Model):
+    """Who calls, reduced to what can change the answer."""
+
+    namespace: str
+    labels: tuple[tuple[str, str], ...] = ()
+    """Only the labels that some rule asks about (sourceLabels, DestinationRule workloadSelector); sorted."""
+
+
+class InboundView(Model):
+    namespace: str
+    labels: tuple[tuple[str, str], ...]
+    """All labels of the Pod: they say which Services select it."""
+    container_ports: tuple[tuple[str, int], ...] = ()
+    """Named container ports, for targetPorts given by name."""
+
+
+class GatewayView(Model):
+    namespace: str
+    labels: tuple[tuple[str, str], ...]
+

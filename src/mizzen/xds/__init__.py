@@ -1,0 +1,1 @@
+"""Envoy's meaning: writes a scope as Envoy messages and looks nothing up."""

@@ -1,0 +1,1 @@
+"""The HTTP filter chain, one file per filter."""
