@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, dataclass_transform
 
 import msgspec
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, dict=True):
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class _Frozen(msgspec.StructMeta):
+    """msgspec does not inherit `kw_only`; this metaclass gives it to every subclass, and tells mypy."""
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
+        return super().__new__(mcls, name, bases, namespace, **{"kw_only": True, **options})
+
+
+class Model(msgspec.Struct, metaclass=_Frozen, frozen=True, rename="camel", omit_defaults=True, dict=True):
     """A frozen struct. Absent and "default written out" stay different: optional fields are None."""
 
 

@@ -117,7 +117,11 @@ class Api(Protocol):
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> JSON: ...
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, selector: Selector = EVERYTHING, limit: int | None = None
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        selector: Selector = EVERYTHING,
+        limit: int | None = None,
     ) -> ObjectList: ...
 
     def watch(

@@ -261,4 +261,3 @@ class InboundView(Model):
 class GatewayView(Model):
     namespace: str
     labels: tuple[tuple[str, str], ...]
-
