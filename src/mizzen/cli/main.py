@@ -1,0 +1,160 @@
+"""`mizzen`: finds the verb, imports only its module, and turns every failure into one clear line.
+
+A verb is a module of this package with a click command named `command`; `VERBS` is the table of contents.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+from mizzen.cli import exits
+
+
+class Verb(NamedTuple):
+    module: str
+    summary: str
+    section: str = ""
+    """Empty: an alias or a hidden verb, not shown in help."""
+
+
+START, MESH, LOOK, MORE = "Start", "The mesh", "Look inside", "More"
+
+VERBS: dict[str, Verb] = {
+    "demo": Verb("demo", "Cluster, mesh, Bookinfo and traffic in one go", START),
+    "up": Verb("up", "Start the cluster and install the mesh", START),
+    "down": Verb("down", "Stop everything and leave the machine clean", START),
+    "status": Verb("status", "What runs, and what is wrong with it", START),
+    "env": Verb("env", "Shell lines that point kubectl, istioctl and minikube here", START),
+    "doctor": Verb("doctor", "What this machine lacks, each with its cure", START),
+    "install": Verb("install", "Install or change the mesh in a cluster", MESH),
+    "apply": Verb("install", "Alias of install"),
+    "uninstall": Verb("uninstall", "Remove the mesh from a cluster", MESH),
+    "manifest": Verb("manifest", "Print what install would apply", MESH),
+    "kube-inject": Verb("kube_inject", "Add sidecars to YAML", MESH),
+    "validate": Verb("validate", "Check YAML before it is applied", MESH),
+    "v": Verb("validate", "Alias of validate"),
+    "proxy-status": Verb("proxy_status", "Which proxies are in sync", LOOK),
+    "ps": Verb("proxy_status", "Alias of proxy-status"),
+    "proxy-config": Verb("proxy_config", "What a proxy was told: clusters, listeners, routes, endpoints", LOOK),
+    "pc": Verb("proxy_config", "Alias of proxy-config"),
+    "dashboard": Verb("dashboard", "Open a proxy's admin page", LOOK),
+    "dash": Verb("dashboard", "Alias of dashboard"),
+    "d": Verb("dashboard", "Alias of dashboard"),
+    "version": Verb("version", "Versions of client, control plane and proxies", LOOK),
+    "cluster": Verb("cluster", "start, stop, status, delete: the bare cluster", MORE),
+    "ip": Verb("ip", "The cluster's address", MORE),
+    "url": Verb("url", "Where a gateway answers", MORE),
+    "image": Verb("image", "add, list, rm: what an image name runs on this machine", MORE),
+    "samples": Verb("samples", "list, path, export: Bookinfo and friends", MORE),
+    "completion": Verb("completion", "Tab completion for bash, zsh and fish", MORE),
+    "minikube": Verb("minikube", "Answers for minikube in tutorials"),
+    "experimental": Verb("experimental", "Verbs that istioctl keeps under x"),
+    "x": Verb("experimental", "Alias of experimental"),
+}
+
+WELCOME = """\
+Mizzen runs an Istio service mesh on this machine. New here? Type
+
+  mizzen demo                 a cluster, the mesh, Bookinfo and traffic, in about 20 seconds
+  mizzen up                   only the cluster and the mesh
+  eval "$(mizzen env)"        then kubectl, istioctl and minikube work as in any Istio tutorial
+  mizzen down                 stop everything and leave the machine clean
+
+mizzen --help lists every command.
+"""
+
+
+class Verbs(click.Group):
+    """A group that imports a verb's module only when that verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        command = import_module(f"mizzen.cli.{verb.module}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS:
+            near = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"did you mean `mizzen {near[0]}`?" if near else "`mizzen --help` lists the commands"
+            raise exits.Failure(f'unknown command "{args[0]}"', hint, exits.USAGE)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section in (START, MESH, LOOK, MORE):
+            with formatter.section(section):
+                formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items() if verb.section == section])
+
+
+@click.command(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def command(ctx: click.Context, debug: bool) -> None:
+    """A service mesh that speaks Istio and runs real Envoy."""
+    if ctx.invoked_subcommand is None:
+        click.echo(WELCOME, nl=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Exit codes: 0, 1 for a failure, 64 for wrong usage, 130 for Ctrl-C."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    debug = "--debug" in arguments or bool(os.environ.get("MIZZEN_DEBUG"))
+    given = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return command.main(given, prog_name="mizzen", standalone_mode=False) or exits.OK
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.UsageError as error:
+        return fail(error.format_message(), usage_hint(error), exits.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return fail("interrupted", "", exits.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads it: let the exit flush succeed
+        return exits.OK
+    except Exception as error:
+        if debug:
+            raise
+        return explain(error)
+
+
+def usage_hint(error: click.UsageError) -> str:
+    return f"`{error.ctx.command_path} --help` shows how" if error.ctx else ""
+
+
+def explain(error: Exception) -> int:
+    """One line of what went wrong and one of what to do, for whatever a verb raised."""
+    if isinstance(error, exits.Failure):
+        return fail(error.message, error.hint, error.code)
+    if isinstance(error, click.ClickException):
+        return fail(error.format_message(), "", exits.FAILED)
+    from mizzen.kube.api import ApiError, Unreachable
+
+    if isinstance(error, Unreachable):
+        return fail(f"the cluster does not answer: {error}", "`mizzen up` starts one; `mizzen status` says what runs")
+    if isinstance(error, ApiError):
+        return fail(f"the cluster refused ({error.reason}): {error}", "")
+    return fail(f"{type(error).__name__}: {error}", "this is a bug; run again with --debug to see where")
+
+
+def fail(message: str, hint: str, code: int = exits.FAILED) -> int:
+    click.secho(f"Error: {message}", fg="red" if sys.stderr.isatty() else None, err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)
+    return code

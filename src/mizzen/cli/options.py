@@ -1,0 +1,74 @@
+"""Options that istioctl accepts on every verb, and the cluster they lead to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from mizzen.kube.api import Api
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which cluster and namespaces a verb is about."""
+
+    kubeconfig: str | None
+    context: str | None
+    namespace: str | None
+    istio_namespace: str
+
+    async def connect(self) -> Api:
+        from mizzen.cli.clusters import connect
+
+        return await connect(self.kubeconfig, self.context)
+
+
+def where(function: Callable[..., R]) -> Callable[..., R]:
+    """Adds `-c`, `--context`, `-n` and `-i`; the verb gets them as `where`."""
+
+    @click.option("-c", "--kubeconfig", metavar="FILE", help="Kubeconfig; default is KUBECONFIG or ~/.kube/config.")
+    @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+    @click.option("-n", "--namespace", metavar="NS", help="Namespace.")
+    @click.option("-i", "--istioNamespace", "istio_namespace", metavar="NS", default="istio-system", show_default=True)
+    @wraps(function)
+    def with_where(
+        *args: Any,
+        kubeconfig: str | None,
+        context: str | None,
+        namespace: str | None,
+        istio_namespace: str,
+        **kwargs: Any,
+    ) -> R:
+        return function(*args, where=Where(kubeconfig, context, namespace, istio_namespace), **kwargs)
+
+    return with_where
+
+
+def name_option(function: Callable[P, R]) -> Callable[P, R]:
+    return click.option("--name", default="default", show_default=True, help="Which embedded cluster.")(function)
+
+
+def with_api(where: Where, use: Callable[[Api], Awaitable[R]]) -> R:
+    """Connect, do, disconnect."""
+
+    async def session() -> R:
+        api = await where.connect()
+        try:
+            return await use(api)
+        finally:
+            await api.close()
+
+    return run(session())
+
+
+def run(main: Coroutine[Any, Any, R]) -> R:
+    return asyncio.run(main)

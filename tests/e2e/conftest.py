@@ -1,0 +1,86 @@
+"""A machine of one's own for each module: private home and state, and a shell in which a tutorial's lines are typed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MIZZEN = (sys.executable, "-m", "mizzen.cli")
+MARK = "@@done@@"
+
+
+class Shell:
+    """One bash that lives through a whole lab, so that exported variables and `cd` carry on."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("MIZZEN_", "KUBECONFIG", "XDG_"))
+        }
+        environment |= {
+            "HOME": str(home),
+            "XDG_STATE_HOME": str(home / "state"),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        self.environment = environment
+        self.process = subprocess.Popen(
+            ["bash", "--norc"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=home,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def run(self, line: str) -> tuple[int, str]:
+        """Type a line (or several); its exit code and what it printed."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{line}\n__code=$?\necho\necho {MARK} $__code\n")
+        self.process.stdin.flush()
+        output: list[str] = []
+        for text in self.process.stdout:
+            if text.startswith(MARK):
+                return int(text.split()[1]), "".join(output).strip()
+            output.append(text)
+        raise AssertionError(f"the shell ended during {line!r}: {''.join(output)}")
+
+    def ok(self, line: str) -> str:
+        """The same, and it must succeed."""
+        code, output = self.run(line)
+        assert code == 0, f"$ {line}\n{output}\n(exit {code})"
+        return output
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    if not shutil.which("bash"):
+        pytest.skip("no bash on PATH")
+    home = tmp_path_factory.mktemp("home")
+    session = Shell(home)
+    try:
+        yield session
+    finally:
+        session.close()
+        subprocess.run([*MIZZEN, "cluster", "delete"], env=session.environment, capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> str:
+    found = shutil.which("kubectl")
+    if not found:
+        pytest.skip("no kubectl on PATH: the labs need the real one")
+    return found
