@@ -1,0 +1,1 @@
+"""Packaged facts about Kubernetes' API; README.md in this folder says where they come from."""
