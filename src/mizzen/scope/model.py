@@ -93,6 +93,8 @@ class Rule(Model):
     source: Source | None = None
     consistent_hash: tuple[ConsistentHashLB, ...] = ()
     """The hash policies of the destinations' DestinationRules: they live on the route in Envoy."""
+    mirrors: tuple[Destination, ...] = ()
+    """Where copies go: `http.mirror` (if set), then `http.mirrors`, in order; percentages are read from `http`."""
 
 
 class Host(Model):
@@ -129,6 +131,8 @@ class TcpRule(Model):
     match: L4MatchAttributes | None = None
     sni_hosts: tuple[str, ...] = ()
     """Not empty: only TLS connections that name one of these."""
+    policy: TrafficPolicy | None = None
+    """Effective for the first destination: idle timeout, longest connection and source hashing live on the listener."""
     source: Source | None = None
 
 
