@@ -19,9 +19,10 @@ from typing import Protocol
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
+from mizzen.envoy.wire import LENGTH_DELIMITED, VARINT, read_varint, repeated
+
 _NAME_ENDS = b".proto\x12"
 _LONGEST_NAME = 127
-_LENGTH_DELIMITED, _VARINT = 2, 0
 _LAST_FIELD = 14  # `edition`
 
 
@@ -79,38 +80,17 @@ def _end(binary: Buffer, start: int) -> int:
             not 1 <= field <= _LAST_FIELD
             or field < last
             or field == last == 1
-            or kind not in (_LENGTH_DELIMITED, _VARINT)
+            or kind not in (LENGTH_DELIMITED, VARINT)
         ):
             return at
-        value, size = varint(head, 1)
-        at += size + (value if kind == _LENGTH_DELIMITED else 0)
+        value, size = read_varint(head, 1)
+        at += size + (value if kind == LENGTH_DELIMITED else 0)
         last = field
-
-
-def varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number at `at`, and the position behind it."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
 
 
 def descriptor_set(files: Mapping[str, bytes]) -> bytes:
     """A serialised FileDescriptorSet: field 1, repeated."""
-    return b"".join(b"\x0a" + framed_length(len(body)) + body for body in files.values())
-
-
-def framed_length(size: int) -> bytes:
-    """`size` as a varint."""
-    out = bytearray()
-    while size > 0x7F:
-        out.append(size & 0x7F | 0x80)
-        size >>= 7
-    out.append(size)
-    return bytes(out)
+    return repeated(1, files.values())
 
 
 def read_descriptor_set(data: bytes) -> dict[str, bytes]:
@@ -119,8 +99,8 @@ def read_descriptor_set(data: bytes) -> dict[str, bytes]:
     at = 0
     try:
         while at < len(data):
-            size, body = varint(data, at + 1)
-            name_size, name = varint(data, body + 1)
+            size, body = read_varint(data, at + 1)
+            name_size, name = read_varint(data, body + 1)
             files[data[name : name + name_size].decode()] = data[body : body + size]
             if data[at] != 0x0A or data[body] != 0x0A or len(data) < body + size:
                 raise ValueError("not a FileDescriptorSet")
