@@ -1,0 +1,239 @@
+"""The host's side of the box: start it, find it, stop it. Nothing here outlives the call but the box itself."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from mizzen.embedded.box import network
+from mizzen.embedded.box.init import Go
+from mizzen.embedded.box.proc import boot_id, start_time
+from mizzen.embedded.paths import ClusterPaths
+
+_SETUP_LIMIT = 20.0
+_STOP_LIMIT = 20.0
+
+
+class BoxError(Exception):
+    """The box could not be started or stopped; the message says what to do about it."""
+
+
+class Box(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who and where the box is: `box.json`. `pid`, `start_time` and `boot_id` name its pid 1 beyond doubt."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+    address: str
+    """What `mizzen ip` prints: the box's end of the link to the host, or 127.0.0.1 without one."""
+    api_port: int
+    """On 127.0.0.1 of the host."""
+    host_address: str = ""
+    interface: str = ""
+    rootless: bool = False
+
+    @property
+    def api_url(self) -> str:
+        return f"https://127.0.0.1:{self.api_port}"
+
+
+def read(paths: ClusterPaths) -> Box | None:
+    """What the last start recorded, whether that box still runs or not."""
+    try:
+        return msgspec.json.decode(paths.box.read_bytes(), type=Box)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise BoxError(f"{paths.box} is damaged ({error}); remove it if no cluster of this name runs") from error
+
+
+def running(paths: ClusterPaths) -> Box | None:
+    """The box if it runs now."""
+    box = read(paths)
+    return box if box and is_alive(box) else None
+
+
+def is_alive(box: Box) -> bool:
+    try:
+        return box.boot_id == boot_id() and start_time(box.pid) == box.start_time
+    except ProcessLookupError:
+        return False
+
+
+def start(paths: ClusterPaths) -> Box:
+    """The running box, made now if there is none. Raises BoxError; then nothing is left behind."""
+    try:
+        paths.prepare()
+    except ValueError as error:
+        raise BoxError(str(error)) from error
+    with _locked(paths.lock):
+        found = running(paths)
+        if found:
+            return found
+        previous = read(paths)
+        with _api_listener(previous.api_port if previous else 0) as listener:
+            return _make(paths, listener)
+
+
+def stop(paths: ClusterPaths) -> bool:
+    """End the box and wait until all of it is gone. False if none was running. Raises BoxError after 20 s."""
+    if not paths.root.is_dir():
+        return False
+    with _locked(paths.lock):
+        box = running(paths)
+        if box:
+            end(box)
+        return bool(box)
+
+
+def end(box: Box) -> None:
+    """Kill pid 1: the kernel ends everything in its pid namespace, and with it every other namespace and the link."""
+    with contextlib.suppress(ProcessLookupError), _pidfd(box.pid) as descriptor:
+        # The pidfd holds on to *a* process of that pid; only now is it certain that it is the box's.
+        if not is_alive(box):
+            return
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        if not select.select([descriptor], [], [], _STOP_LIMIT)[0]:
+            raise BoxError(f"the box (pid {box.pid}) did not end within {_STOP_LIMIT:.0f} s")
+    _wait_for_link_to_vanish(box)
+
+
+def _wait_for_link_to_vanish(box: Box) -> None:
+    deadline = time.monotonic() + _STOP_LIMIT
+    while box.interface and network.interface_exists(box.interface):
+        if time.monotonic() > deadline:
+            raise BoxError(
+                f"the network interface {box.interface} is still there; something else keeps the box's network"
+            )
+        time.sleep(0.01)
+
+
+def _make(paths: ClusterPaths, listener: socket.socket) -> Box:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        ours.settimeout(_SETUP_LIMIT)
+        with theirs:
+            outside = _launch(paths, theirs, listener)
+        try:
+            pid = _expect_pid(ours, paths)
+            box = _join(paths, ours, pid, listener.getsockname()[1])
+        finally:
+            # Closing our end without "go" ends the new pid 1, and the box with it.
+            outside.wait()
+        ours.send(msgspec.json.encode(Go(address=box.address if box.interface else "")))
+    return box
+
+
+def _launch(paths: ClusterPaths, control: socket.socket, listener: socket.socket) -> subprocess.Popen[bytes]:
+    descriptors = (control.fileno(), listener.fileno())
+    command = [sys.executable, "-m", "mizzen.embedded.box.init", "--state", str(paths.root)]
+    with (paths.logs / "init.log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--control", str(descriptors[0]), "--api-fd", str(descriptors[1])],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=descriptors,
+            start_new_session=True,
+            cwd="/",
+        )
+
+
+def _expect_pid(control: socket.socket, paths: ClusterPaths) -> int:
+    """Pid 1's pid as the host sees it, then its word that the namespaces stand; in whichever order."""
+    pid, ready = 0, False
+    while not (pid and ready):
+        try:
+            word = control.recv(64)
+        except TimeoutError as error:
+            raise BoxError(
+                f"the box was not set up within {_SETUP_LIMIT:.0f} s; see {paths.logs / 'init.log'}"
+            ) from error
+        if not word:
+            raise BoxError(
+                f"the box could not be made: {_last_line(paths.logs / 'init.log')} (`mizzen doctor` says more)"
+            )
+        if word == b"ready":
+            ready = True
+        else:
+            pid = int(word)
+    return pid
+
+
+def _join(paths: ClusterPaths, control: socket.socket, pid: int, port: int) -> Box:
+    """Connect the new box to the host and record it. An error leaves it to die for want of a "go"."""
+    rootless = os.geteuid() != 0
+    uplink = None if rootless else network.join_host(pid, interface_name(paths))
+    box = Box(
+        pid=pid,
+        start_time=start_time(pid),
+        boot_id=boot_id(),
+        address=uplink.address if uplink else "127.0.0.1",
+        api_port=port,
+        host_address=uplink.host_address if uplink else "",
+        interface=uplink.interface if uplink else "",
+        rootless=rootless,
+    )
+    _record(paths.box, box)
+    return box
+
+
+def interface_name(paths: ClusterPaths) -> str:
+    """The host's end of the link: at most 15 characters, different for every state folder."""
+    return f"mizzen{zlib.crc32(os.fsencode(paths.root)):08x}"
+
+
+def _record(path: Path, box: Box) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(box))
+    fresh.replace(path)
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return lines[-1] if lines else "its first process ended without a word"
+
+
+@contextlib.contextmanager
+def _api_listener(port: int) -> Iterator[socket.socket]:
+    """A listening socket on the host's loopback: the port of last time if it is free, because clients cache it."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            listener.bind(("127.0.0.1", 0))
+        listener.listen(256)
+        yield listener
+
+
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    descriptor = os.pidfd_open(pid)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One start or stop at a time per cluster; the kernel releases the lock of a process that died."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

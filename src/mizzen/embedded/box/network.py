@@ -1,0 +1,150 @@
+"""The box's network: one bridge, one veth pair per Pod, and as root one veth pair to the host.
+
+Pods have /32 addresses and reach everything through the bridge's own address. So every packet between Pods is routed and
+passes the box's nftables, whether the machine has br_netfilter or not; a Pod that calls itself through a Service needs no
+hairpin on the way, and gets it anyway for machines with `bridge-nf-call-iptables=1`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+BRIDGE = "mizzen0"
+GATEWAY = "10.244.0.1"
+API_ADDRESS = "10.96.0.1"
+DNS_ADDRESS = "10.96.0.10"
+SERVICES = "10.96.0.0/16"
+PODS = ipaddress.ip_network("10.244.0.0/16")
+UPLINK = "uplink0"
+
+_LINKS = ipaddress.ip_network("10.245.0.0/16")
+"""Where the /30 networks between host and boxes are taken from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """The veth pair host ↔ box: `host_address` and `address` (the box's) are a /30's two hosts."""
+
+    interface: str
+    host_address: str
+    address: str
+
+
+def write_sysctl(name: str, value: str) -> None:
+    """Set a sysctl of the calling process's network namespace. `name` as in sysctl(8), but with slashes."""
+    Path("/proc/sys", name).write_text(value)
+
+
+def prepare_box() -> None:
+    """Inside a fresh network namespace: loopback, bridge with the cluster's addresses, forwarding."""
+    with IPRoute() as route:
+        route.link("set", index=1, state="up")
+        route.link("add", ifname=BRIDGE, kind="bridge")
+        bridge = _index(route, BRIDGE)
+        for address, prefix in ((GATEWAY, PODS.prefixlen), (API_ADDRESS, 32), (DNS_ADDRESS, 32)):
+            route.addr("add", index=bridge, address=address, prefixlen=prefix)
+        route.link("set", index=bridge, state="up")
+        # A local process that dials a ClusterIP needs a route before OUTPUT nat gets to see the packet.
+        route.route("add", dst=SERVICES, oif=bridge, prefsrc=GATEWAY)
+    write_sysctl("net/ipv4/ip_forward", "1")
+    for interface in ("all", BRIDGE):
+        write_sysctl(f"net/ipv4/conf/{interface}/send_redirects", "0")
+    write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+
+
+def configure_uplink(address: str) -> None:
+    """Inside the box: the end that the host moved in gets its address."""
+    with IPRoute() as route:
+        uplink = _index(route, UPLINK)
+        route.addr("add", index=uplink, address=address, prefixlen=30)
+        route.link("set", index=uplink, state="up")
+
+
+def plug_in(address: str, box_namespace: int, port: str) -> None:
+    """Inside a Pod's fresh network namespace: loopback and `eth0`, whose other end `port` appears in the box."""
+    with IPRoute() as route:
+        route.link("set", index=1, state="up")
+        route.link("add", ifname="eth0", kind="veth", peer={"ifname": port, "net_ns_fd": box_namespace})
+        eth0 = _index(route, "eth0")
+        route.addr("add", index=eth0, address=address, prefixlen=32)
+        route.link("set", index=eth0, state="up")
+        route.route("add", dst=f"{GATEWAY}/32", oif=eth0, scope="link")
+        route.route("add", dst="default", gateway=GATEWAY, oif=eth0)
+    write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+
+
+def attach(port: str) -> None:
+    """Inside the box: the box's end of a Pod's veth pair joins the bridge, in hairpin mode."""
+    with IPRoute() as route:
+        index = _index(route, port)
+        route.link("set", index=index, master=_index(route, BRIDGE), state="up")
+        route.brport("set", index=index, mode=1)
+
+
+def join_host(pid: int, interface: str) -> Uplink:
+    """On the host: a veth pair into the network namespace of `pid`, on a /30 nothing else here uses. Raises OSError."""
+    with _one_at_a_time(), IPRoute() as route:
+        host_address, address = free_link(_used_networks(route))
+        route.link("add", ifname=interface, kind="veth", peer={"ifname": UPLINK, "net_ns_pid": pid})
+        index = _index(route, interface)
+        route.addr("add", index=index, address=host_address, prefixlen=30)
+        route.link("set", index=index, state="up")
+    return Uplink(interface, host_address, address)
+
+
+def interface_exists(interface: str) -> bool:
+    with IPRoute() as route:
+        return bool(route.link_lookup(ifname=interface))
+
+
+def free_link(used: list[ipaddress.IPv4Network]) -> tuple[str, str]:
+    """The first /30 that overlaps none of `used`: its two addresses. Raises OSError when all are taken."""
+    for network in _LINKS.subnets(new_prefix=30):
+        if not any(network.overlaps(other) for other in used):
+            first, second = network.hosts()
+            return str(first), str(second)
+    raise OSError(f"no free /30 left in {_LINKS} for the link to the cluster; routes of this machine cover it")
+
+
+def _used_networks(route: IPRoute) -> list[ipaddress.IPv4Network]:
+    """Where this machine's addresses and routes lead, the default route aside."""
+    addresses = [
+        (message.get_attr("IFA_ADDRESS"), message["prefixlen"]) for message in route.get_addr(family=socket.AF_INET)
+    ]
+    routes = [
+        (message.get_attr("RTA_DST"), message["dst_len"])
+        for message in route.get_routes(family=socket.AF_INET)
+        if message["dst_len"]
+    ]
+    return [ipaddress.ip_network(f"{address}/{length}", strict=False) for address, length in addresses + routes]
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """An abstract socket's name is unique per network namespace: exactly as far as addresses must not collide."""
+    lock = socket.socket(socket.AF_UNIX)
+    with lock:
+        for _ in range(2000):
+            try:
+                lock.bind("\0mizzen-uplink-addresses")
+                break
+            except OSError:
+                time.sleep(0.01)
+        else:
+            raise OSError("another cluster has been choosing an address for 20 seconds; is it stopped (SIGSTOP)?")
+        yield
+
+
+def _index(route: IPRoute, interface: str) -> int:
+    found = route.link_lookup(ifname=interface)
+    if not found:
+        raise OSError(f"network interface {interface} is not there")
+    return int(found[0])

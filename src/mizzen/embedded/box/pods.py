@@ -1,0 +1,168 @@
+"""What init knows about the Pods' processes: who runs, who ended how, and what the node has not collected yet."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from mizzen.embedded.box import sandbox, spawn
+from mizzen.embedded.box.messages import Exit, Inventory, Message, Process, Request, Running, Sandbox, close_all
+from mizzen.embedded.box.proc import start_time
+
+
+class Refused(Exception):
+    """A request that cannot be met: `reason` for the machine, the message for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Entry:
+    """A process and the descriptors kept for a node that comes back."""
+
+    running: Running
+    kept: list[int]
+
+
+@dataclass(slots=True)
+class PodProcesses:
+    """`tell` is called with every event; requests come through `answer`."""
+
+    place: spawn.Place
+    tell: Callable[[Message], None]
+    addresses: sandbox.Addresses = field(default_factory=sandbox.Addresses)
+    sandboxes: dict[str, Sandbox] = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    _ports: int = 0
+
+    def answer(self, request: Request, descriptors: Sequence[int]) -> tuple[Message, Sequence[int]]:
+        """Do what the node asks. Raises Refused, StartError or OSError. The descriptors stay the caller's."""
+        match request.op:
+            case "list":
+                return Message(seq=request.seq, inventory=self._inventory()), ()
+            case "create_sandbox":
+                return Message(seq=request.seq, sandbox=self._create(request)), ()
+            case "remove_sandbox":
+                self._remove(request.id)
+            case "run":
+                return Message(seq=request.seq, process=self._run(request.process, descriptors)), ()
+            case "signal":
+                self._signal(request.id, request.signal)
+            case "forget":
+                self._forget(request.id)
+            case "adopt":
+                entry = self._entry(request.id)
+                return Message(seq=request.seq, process=entry.running), entry.kept
+        return Message(seq=request.seq), ()
+
+    def reaped(self, pid: int, status: int) -> bool:
+        """Note that `pid` ended. False if it is no process of a Pod."""
+        for entry in self.entries.values():
+            if entry.running.pid == pid and not entry.running.exit:
+                entry.running = msgspec.structs.replace(entry.running, exit=_exit(status, entry.running.meta))
+                self.tell(Message(event="exited", id=entry.running.id, process=entry.running))
+                return True
+        for found in self.sandboxes.values():
+            if found.pid == pid:
+                del self.sandboxes[found.id]
+                self.addresses.give_back(found.address)
+                self.tell(Message(event="sandbox_gone", id=found.id))
+                return True
+        return False
+
+    def _inventory(self) -> Inventory:
+        return Inventory(
+            sandboxes=list(self.sandboxes.values()), processes=[entry.running for entry in self.entries.values()]
+        )
+
+    def _create(self, request: Request) -> Sandbox:
+        if request.id in self.sandboxes:
+            return self.sandboxes[request.id]
+        address = self.addresses.take()
+        self._ports += 1
+        try:
+            pid = sandbox.create(request.hostname, address, f"pod{self._ports}")
+        except BaseException:
+            self.addresses.give_back(address)
+            raise
+        made = Sandbox(id=request.id, pid=pid, address=address, created_at=time.time(), meta=request.meta)
+        self.sandboxes[request.id] = made
+        return made
+
+    def _remove(self, name: str) -> None:
+        """The kernel ends every process of the Pod with its pid 1. `sandbox_gone` follows once all are reaped."""
+        if name not in self.sandboxes:
+            raise Refused("NotFound", f"there is no sandbox {name}")
+        os.kill(self.sandboxes[name].pid, signal.SIGKILL)
+
+    def _run(self, process: Process | None, descriptors: Sequence[int]) -> Running:
+        if process is None:
+            raise Refused("Invalid", "run without a process")
+        if process.id in self.entries:
+            raise Refused("AlreadyExists", f"{process.id} is known already")
+        home = self.sandboxes.get(process.sandbox)
+        if home is None:
+            raise Refused("NotFound", f"there is no sandbox {process.sandbox}")
+        if len(descriptors) < 3:
+            raise Refused("Invalid", f"{process.id}: stdin, stdout and stderr must come with the request")
+        joined = self._alive(process.join).pid if process.join else 0
+        pid = spawn.start(process, self.place, home.pid, joined, descriptors)
+        running = Running(
+            id=process.id,
+            sandbox=process.sandbox,
+            pid=pid,
+            start_time=start_time(pid),
+            started_at=time.time(),
+            meta=process.meta,
+            kept=process.kept,
+        )
+        self.entries[process.id] = Entry(running, [os.dup(descriptor) for descriptor in descriptors[3:]])
+        return running
+
+    def _signal(self, name: str, number: int) -> None:
+        """Unreaped children keep their pid, so it cannot have become someone else's."""
+        entry = self._entry(name)
+        if not entry.running.exit:
+            os.kill(entry.running.pid, number)
+
+    def _forget(self, name: str) -> None:
+        entry = self._entry(name)
+        if not entry.running.exit:
+            raise Refused("Conflict", f"{name} is still running")
+        close_all(entry.kept)
+        del self.entries[name]
+
+    def _entry(self, name: str) -> Entry:
+        if name not in self.entries:
+            raise Refused("NotFound", f"there is no process {name}")
+        return self.entries[name]
+
+    def _alive(self, name: str) -> Running:
+        running = self._entry(name).running
+        if running.exit:
+            raise Refused("Conflict", f"{name} has ended")
+        return running
+
+
+def _exit(status: int, meta: dict[str, object]) -> Exit:
+    code = os.waitstatus_to_exitcode(status)
+    number = -code if code < 0 else 0
+    killed_for_memory = number == signal.SIGKILL and _out_of_memory(str(meta.get("oom_file", "")))
+    return Exit(code=128 + number if number else code, signal=number, oom=killed_for_memory, at=time.time())
+
+
+def _out_of_memory(file: str) -> bool:
+    """`oom_kill N` in cgroup v2's memory.events or v1's memory.oom_control."""
+    try:
+        lines = Path(file).read_text().splitlines() if file else []
+    except OSError:
+        return False  # the cgroup is gone: nobody can tell any more
+    return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in lines)

@@ -1,0 +1,244 @@
+"""Starting one process of a Pod from init: fork into the Pod's namespaces, build its root, become its user, run.
+
+Init stays single-threaded, so a plain fork is safe. It points its own `pid_for_children` at the Pod's pid namespace for the
+duration of the fork: the child is in the Pod, yet init's own child, and its exit status comes to init.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import termios
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mizzen.embedded.box import kernel, rootfs
+from mizzen.embedded.box.messages import Process
+
+DEFAULT_CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE SETFCAP"
+).split()
+"""What Kubernetes' usual runtimes leave a container."""
+
+_START_LIMIT = 20.0
+_REPORT_LIMIT = 65536
+
+
+class StartError(Exception):
+    """A process could not be started. `reason` is what a kubelet would put into the container's state."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a new process goes: the box's own facts."""
+
+    stage: Path
+    shared: Sequence[Path]
+    single_user: bool
+    """A user namespace with one id: nobody but uid 0 exists."""
+
+
+def start(process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int]) -> int:
+    """Fork `process` into the Pod whose pause process is `pause`; with `joined`, into that process's root.
+
+    Returns its pid once it runs the program. Raises StartError.
+    """
+    report, write_end = os.pipe2(os.O_CLOEXEC)
+    try:
+        with _children_in(pause):
+            pid = os.fork()
+            if pid == 0:
+                _child(process, place, pause, joined, stdio, write_end)
+    except OSError as error:
+        os.close(report)
+        raise StartError("StartError", f"the Pod's namespaces are gone: {error}") from error
+    finally:
+        os.close(write_end)
+    failure = _read_report(report)
+    if failure:
+        os.waitpid(pid, 0)
+        raise StartError(failure["reason"], failure["message"])
+    return pid
+
+
+@contextlib.contextmanager
+def _children_in(pause: int) -> Iterator[None]:
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _join(pause, "pid", kernel.CLONE_NEWPID)
+        yield
+    finally:
+        kernel.setns(own, kernel.CLONE_NEWPID)
+        os.close(own)
+
+
+def _join(pid: int, name: str, kind: int) -> None:
+    namespace = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kernel.setns(namespace, kind)
+    finally:
+        os.close(namespace)
+
+
+def _read_report(report: int) -> dict[str, str] | None:
+    """What went wrong in the child; None when the pipe closed silently, that is when the program was reached."""
+    content = b""
+    try:
+        while True:
+            if not select.select([report], [], [], _START_LIMIT)[0]:
+                return {"reason": "StartError", "message": f"the container was not set up within {_START_LIMIT:.0f} s"}
+            chunk = os.read(report, _REPORT_LIMIT)
+            if not chunk:
+                return json.loads(content) if content else None
+            content += chunk
+    finally:
+        os.close(report)
+
+
+def _child(process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int], report: int) -> NoReturn:
+    """Never returns into init's code, whatever happens."""
+    code = 128
+    try:
+        _reset_signals()
+        os.umask(0o022)
+        os.setsid()
+        program = _prepare(process, place, pause, joined, stdio, report)
+        code = program()
+    except StartError as error:
+        _tell(report, error.reason, error.message)
+    except OSError as error:
+        _tell(report, "StartError", str(error))
+    except BaseException:
+        _tell(report, "StartError", traceback.format_exc(limit=4))
+    finally:
+        os._exit(code)
+
+
+def _tell(report: int, reason: str, message: str) -> None:
+    """The pipe is closed once the program runs; then the message belongs into its own log."""
+    try:
+        os.write(report, json.dumps({"reason": reason, "message": message}).encode()[:_REPORT_LIMIT])
+    except OSError:
+        sys.stderr.write(message + "\n")
+        sys.stderr.flush()
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _prepare(
+    process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int], report: int
+) -> Callable[[], int]:
+    """Everything up to the program itself, as whoever it shall run as."""
+    for path in process.cgroups:
+        Path(path).write_text("0")
+    for name, kind in (("net", kernel.CLONE_NEWNET), ("uts", kernel.CLONE_NEWUTS), ("ipc", kernel.CLONE_NEWIPC)):
+        _join(pause, name, kind)
+    _take_stdio(stdio, report, tty=process.tty)
+    if joined:
+        _join(joined, "mnt", kernel.CLONE_NEWNS)
+    else:
+        rootfs.enter(place.stage, place.shared, process.mounts, read_only=process.read_only_root)
+    if process.no_new_privileges:
+        kernel.no_new_privileges()
+    _become(process, single_user=place.single_user)
+    _change_folder(process.cwd)
+    return _function(process, report) if process.function else _command(process)
+
+
+def _take_stdio(stdio: Sequence[int], report: int, *, tty: bool) -> None:
+    """Descriptors 0 to 2, and of init's own only the report pipe: it closes at exec."""
+    for target, descriptor in enumerate(stdio[:3]):
+        os.dup2(descriptor, target)
+    os.closerange(3, report)
+    os.closerange(report + 1, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 65536 else 65536)
+    if tty:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _become(process: Process, *, single_user: bool) -> None:
+    present = kernel.bounding_set()
+    named = kernel.capability_mask(process.capabilities)
+    keep = present if process.all_capabilities else present & named
+    kernel.limit_bounding_set(keep)
+    if not single_user:
+        os.setgroups(sorted({process.gid, *process.groups}))
+        os.setresgid(process.gid, process.gid, process.gid)
+        os.setresuid(process.uid, process.uid, process.uid)
+    if process.uid == 0 or single_user:
+        kernel.set_capabilities(keep)
+
+
+def _change_folder(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise StartError("StartError", f"workingDir {folder}: {error.strerror}") from error
+
+
+def _command(process: Process) -> Callable[[], int]:
+    def program() -> int:
+        try:
+            os.execvpe(process.argv[0], process.argv, process.env)  # noqa: S606 - no shell is the point
+        except OSError as error:
+            why = "executable file not found in $PATH" if error.errno == errno.ENOENT else error.strerror
+            raise StartError("StartError", f'exec: "{process.argv[0]}": {why}') from error
+
+    return program
+
+
+def _function(process: Process, report: int) -> Callable[[], int]:
+    """The named function in this very process; `sys.argv`, environment and standard streams are its own."""
+
+    def program() -> int:
+        os.environ.clear()
+        os.environ.update(process.env)
+        sys.argv = list(process.argv)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        module, _, name = process.function.partition(":")
+        function: Callable[[], Any] = getattr(importlib.import_module(module), name)
+        os.close(report)
+        return _exit_code(function)
+
+    return program
+
+
+def _exit_code(function: Callable[[], Any]) -> int:
+    """What the interpreter would make of a program whose last line calls `function`."""
+    try:
+        result = function()
+    except SystemExit as stop:
+        result = stop.code
+    except KeyboardInterrupt:
+        return 130
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if isinstance(result, str):
+        print(result, file=sys.stderr, flush=True)
+        return 1
+    return int(result or 0) & 0xFF
