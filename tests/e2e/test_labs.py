@@ -64,7 +64,9 @@ def lab_2_deploy(shell: Shell) -> None:
         "export INGRESS_PORT=$(kubectl -n istio-system get service istio-ingressgateway"
         " -o jsonpath='{.spec.ports[?(@.name==\"http2\")].nodePort}')"
     )
-    page = shell.ok("curl -sS --fail --retry 20 --retry-delay 1 --retry-all-errors http://$INGRESS_HOST:$INGRESS_PORT/productpage")
+    page = shell.ok(
+        "curl -sS --fail --retry 20 --retry-delay 1 --retry-all-errors http://$INGRESS_HOST:$INGRESS_PORT/productpage"
+    )
     assert "<title>Simple Bookstore App</title>" in page
 
 

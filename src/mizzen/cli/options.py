@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from mizzen.kube.api import Api
+    from mizzen.kube.http import HttpApi
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -26,7 +25,7 @@ class Where:
     namespace: str | None
     istio_namespace: str
 
-    async def connect(self) -> Api:
+    async def connect(self) -> HttpApi:
         from mizzen.cli.clusters import connect
 
         return await connect(self.kubeconfig, self.context)
@@ -53,11 +52,7 @@ def where(function: Callable[..., R]) -> Callable[..., R]:
     return with_where
 
 
-def name_option(function: Callable[P, R]) -> Callable[P, R]:
-    return click.option("--name", default="default", show_default=True, help="Which embedded cluster.")(function)
-
-
-def with_api(where: Where, use: Callable[[Api], Awaitable[R]]) -> R:
+def with_api(where: Where, use: Callable[[HttpApi], Awaitable[R]]) -> R:
     """Connect, do, disconnect."""
 
     async def session() -> R:

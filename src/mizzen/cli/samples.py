@@ -30,9 +30,7 @@ def list_samples(form: str) -> None:
         for sample in sorted(root.iterdir())
         if sample.is_dir()
     ]
-    render.show(
-        form, rows, ("NAME", "FILES"), ((str(row["name"]), str(len(row["files"]))) for row in rows)
-    )
+    render.show(form, rows, ("NAME", "FILES"), ((str(row["name"]), str(len(row["files"]))) for row in rows))
 
 
 @command.command()

@@ -1,0 +1,51 @@
+"""Which cluster a verb is about: an embedded one by name, or whatever the kubeconfig says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import click
+
+from mizzen.cli import exits
+from mizzen.embedded.paths import DEFAULT_NAME, ClusterPaths, cluster_paths
+
+if TYPE_CHECKING:
+    from mizzen.kube.http import HttpApi
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def name_option(function: Callable[P, R]) -> Callable[P, R]:
+    return click.option(
+        "--name", default=DEFAULT_NAME, show_default=True, envvar="MIZZEN_CLUSTER", help="Which embedded cluster."
+    )(function)
+
+
+def paths_of(name: str) -> ClusterPaths:
+    try:
+        return cluster_paths(name)
+    except ValueError as error:
+        raise exits.Failure(str(error), code=exits.USAGE) from error
+
+
+def default_kubeconfig() -> Path | None:
+    """Without a word from the user: what kubectl would read, else the embedded cluster's own."""
+    if os.environ.get("KUBECONFIG") or (Path.home() / ".kube" / "config").exists():
+        return None
+    own = cluster_paths(os.environ.get("MIZZEN_CLUSTER", DEFAULT_NAME)).kubeconfig
+    return own if own.exists() else None
+
+
+async def connect(kubeconfig: str | None, context: str | None) -> HttpApi:
+    """The cluster that kubectl would talk to. Raises Failure when no kubeconfig leads anywhere."""
+    from mizzen.kube.config import ConfigError
+    from mizzen.kube.http import connect as connect_http
+
+    try:
+        return await connect_http(kubeconfig or default_kubeconfig(), context)
+    except ConfigError as error:
+        raise exits.Failure(str(error), "`mizzen up` starts a cluster; -c names a kubeconfig") from error
