@@ -1,0 +1,112 @@
+"""The program of the image `proxyv2`: `proxy sidecar|router`, `istio-iptables`, `request`, as Istio's pilot-agent.
+
+Nothing is started at import, so that a process that has already imported this can be forked into an agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+from mizzen.agent import envoy
+from mizzen.agent.capture import CaptureRefused, capture
+from mizzen.agent.outgoing import call
+from mizzen.agent.proxy import run_proxy
+from mizzen.agent.settings import ADMIN_PORT, Paths, ProxyType, Settings, SettingsError, downward_pairs, read_settings
+
+_LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
+
+
+def main() -> None:
+    """Dispatches on `sys.argv[1:]` and exits with the command's code."""
+    arguments = sys.argv[1:]
+    commands = {"proxy": proxy, "istio-iptables": istio_iptables, "request": request}
+    name = arguments[0] if arguments else ""
+    if name not in commands:
+        sys.exit(f"unknown command {name!r}: this agent serves {', '.join(commands)}")
+    try:
+        sys.exit(commands[name](arguments[1:]))
+    except (SettingsError, CaptureRefused) as error:
+        sys.exit(f"{name}: {error}")
+
+
+def proxy(arguments: list[str]) -> int:
+    """`proxy sidecar|router --domain … --proxyLogLevel … --proxyComponentLogLevel … --log_output_level …`"""
+    settings = _proxy_settings(_proxy_parser().parse_args(arguments))
+    envoy.write_bootstrap(settings)
+    waiting = envoy.fork_envoy(envoy.envoy_path(), envoy.envoy_arguments(settings))
+    return asyncio.run(run_proxy(settings, waiting))
+
+
+def istio_iptables(arguments: list[str]) -> int:
+    return capture(arguments, os.environ)
+
+
+def request(arguments: list[str]) -> int:
+    """`request [--debug-port=15020] POST drain`: asks Envoy's admin, or the agent itself, and prints the answer."""
+    parser = argparse.ArgumentParser(prog="request")
+    parser.add_argument("--debug-port", type=int, default=ADMIN_PORT)
+    parser.add_argument("method")
+    parser.add_argument("path")
+    asked = parser.parse_args(arguments)
+    try:
+        reply = asyncio.run(call(asked.method, asked.debug_port, "/" + asked.path.lstrip("/")))
+    except OSError as error:
+        sys.exit(f"port {asked.debug_port} does not answer: {error}")
+    sys.stdout.write(reply.text)
+    return 0 if reply.status < 400 else 1
+
+
+def _proxy_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="proxy", allow_abbrev=False)
+    parser.add_argument("type", choices=("sidecar", "router"))
+    parser.add_argument("--domain", default="")
+    parser.add_argument("--proxyLogLevel", default="warning")
+    parser.add_argument("--proxyComponentLogLevel", default="misc:error")
+    parser.add_argument("--log_output_level", default="default:info")
+    return parser
+
+
+def _proxy_settings(asked: argparse.Namespace) -> Settings:
+    _log_to_stderr(asked.log_output_level)
+    paths = _paths()
+    return read_settings(
+        cast(ProxyType, asked.type),
+        os.environ,
+        domain=asked.domain,
+        labels=downward_pairs(_read_if_there(paths.labels)),
+        annotations=downward_pairs(_read_if_there(paths.annotations)),
+        paths=paths,
+        log_level=asked.proxyLogLevel,
+        component_log_level=asked.proxyComponentLogLevel,
+    )
+
+
+def _paths() -> Paths:
+    """Istio's places, below `MIZZEN_AGENT_ROOT` where a test or a tool wants them elsewhere."""
+    root = os.environ.get("MIZZEN_AGENT_ROOT", "")
+    return Paths(**{name: root + getattr(Paths(), name) for name in Paths.__dataclass_fields__})
+
+
+def _read_if_there(path: str) -> str:
+    """A Pod without the downward API volume has no labels to tell."""
+    try:
+        return Path(path).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _log_to_stderr(output_level: str) -> None:
+    """`default:info` and friends: only the default scope's level is honoured, the agent has no other scopes."""
+    level = dict(part.partition(":")[::2] for part in output_level.split(",")).get("default", "info")
+    known = logging.getLevelNamesMapping()
+    logging.basicConfig(format=_LOG_FORMAT, level=known.get(level.upper(), logging.INFO), stream=sys.stderr, force=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The certificate authority as a function: request, identity and time in, certificate out. No clock, no I/O.
+
+The certificates are Istio's in shape (https://istio.io/latest/docs/concepts/security/#pki): the only name in a
+workload's leaf is its SPIFFE id, and what the request asks to be called is ignored. Serial numbers are parameters, as
+time is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mizzen.ca.spiffe import Identity
+
+BACKDATED = timedelta(minutes=2)
+"""How far back a certificate begins, for clocks that are behind."""
+ROOT_VALIDITY = timedelta(days=3650)
+WORKLOAD_VALIDITY = timedelta(hours=24)
+LONGEST_WORKLOAD_VALIDITY = timedelta(days=90)
+SERVING_VALIDITY = timedelta(days=365)
+_SMALLEST_RSA_KEY = 2048
+
+
+class BadRequest(ValueError):
+    """The certificate signing request cannot be honoured; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A self-signed root and its key: what the Secret `istio-ca-secret` keeps."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+    @classmethod
+    def from_pem(cls, certificate_pem: bytes, key_pem: bytes) -> Root:
+        """Raises ValueError when the two do not parse or do not belong together."""
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        key = serialization.load_pem_private_key(key_pem, password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise ValueError(f"a root key is EC or RSA, not {type(key).__name__}")
+        if key.public_key() != certificate.public_key():
+            raise ValueError("ca-key.pem is not the key of ca-cert.pem")
+        return cls(certificate, key)
+
+    def to_pem(self) -> tuple[bytes, bytes]:
+        """(certificate, key), as `ca-cert.pem` and `ca-key.pem` hold them."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM), private_key_pem(self.key)
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def private_key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    """PKCS #8, not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def new_root(trust_domain: str, now: datetime, serial: int, validity: timedelta = ROOT_VALIDITY) -> Root:
+    """A self-signed EC P-256 root whose organisation is the trust domain. `now` is aware."""
+    key = new_key()
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain)])
+    unsigned = _certificate(name, name, key.public_key(), (now - BACKDATED, now + validity), serial)
+    unsigned = unsigned.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    unsigned = unsigned.add_extension(_key_usage(signs_certificates=True), critical=True)
+    return Root(unsigned.sign(key, hashes.SHA256()), key)
+
+
+def sign_workload(
+    root: Root, csr_pem: bytes, identity: Identity, now: datetime, validity: timedelta, serial: int
+) -> tuple[str, ...]:
+    """The chain, leaf first and root last, each as PEM. Raises BadRequest.
+
+    Names and extensions that the request asks for are ignored: `identity` comes from whoever authenticated the caller.
+    The alternative name is critical because the subject is empty (RFC 5280, 4.2.1.6). A leaf never outlives its issuer.
+    """
+    if not timedelta(0) < validity <= LONGEST_WORKLOAD_VALIDITY:
+        raise BadRequest(f"a workload certificate is valid for at most {LONGEST_WORKLOAD_VALIDITY.days} days")
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
+    leaf = _leaf(root, x509.Name([]), _requested_key(csr_pem), now, validity, serial, names)
+    return _pem(leaf), _pem(root.certificate)
+
+
+def sign_serving(
+    root: Root, names: Iterable[str], now: datetime, serial: int, validity: timedelta = SERVING_VALIDITY
+) -> tuple[bytes, bytes]:
+    """(key, chain) as PEM for a server known by these DNS names and addresses, such as istiod itself."""
+    key = new_key()
+    alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+    leaf = _leaf(root, x509.Name([]), key.public_key(), now, validity, serial, alternatives)
+    return private_key_pem(key), (_pem(leaf) + _pem(root.certificate)).encode()
+
+
+def signing_request(key: ec.EllipticCurvePrivateKey, identity: str) -> bytes:
+    """A PEM request for the key. The name in it is a courtesy: our authority ignores it, others may want it."""
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, critical=True)
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _requested_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+    try:
+        request = x509.load_pem_x509_csr(csr_pem)
+    except ValueError as error:
+        raise BadRequest(f"the certificate signing request does not parse: {error}") from error
+    if not request.is_signature_valid:
+        raise BadRequest("the certificate signing request is not signed by its own key")
+    return _acceptable(request.public_key())
+
+
+def _acceptable(key: object) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _SMALLEST_RSA_KEY:
+        return key
+    raise BadRequest(f"the key must be elliptic or RSA of at least {_SMALLEST_RSA_KEY} bits")
+
+
+def _leaf(
+    root: Root,
+    subject: x509.Name,
+    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+    now: datetime,
+    validity: timedelta,
+    serial: int,
+    names: x509.SubjectAlternativeName,
+) -> x509.Certificate:
+    until = min(now + validity, root.certificate.not_valid_after_utc)
+    uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+    issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key())
+    unsigned = _certificate(subject, root.certificate.subject, key, (now - BACKDATED, until), serial)
+    unsigned = unsigned.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    unsigned = unsigned.add_extension(_key_usage(signs_certificates=False), critical=True)
+    unsigned = unsigned.add_extension(uses, critical=False)
+    unsigned = unsigned.add_extension(issuer_key, critical=False)
+    return unsigned.add_extension(names, critical=not list(subject)).sign(root.key, hashes.SHA256())
+
+
+def _certificate(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+    valid: tuple[datetime, datetime],
+    serial: int,
+) -> x509.CertificateBuilder:
+    unsigned = x509.CertificateBuilder(issuer, subject, key, serial, valid[0], valid[1])
+    return unsigned.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """Istio's: a root signs certificates and nothing else, a leaf signs and enciphers keys."""
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_encipherment=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=False,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -1,0 +1,49 @@
+"""Who presents a token: asked of the API server by TokenReview, never read from the token itself.
+
+https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from mizzen.ca.spiffe import Identity
+from mizzen.kube.api import JSON
+
+AUDIENCE = "istio-ca"
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+
+Review: TypeAlias = Callable[[JSON], Awaitable[JSON]]
+"""Creates a TokenReview and returns it with its status; raises `ApiError` when the API server cannot be asked."""
+
+
+class Unauthenticated(Exception):
+    """The caller did not prove who it is; the text says what was wrong and never contains the token."""
+
+
+def token_review(token: str) -> JSON:
+    return {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": token, "audiences": [AUDIENCE]},
+    }
+
+
+async def identify(review: Review, token: str, trust_domain: str) -> Identity:
+    """The identity that the token proves. Raises Unauthenticated."""
+    return identity_of(await review(token_review(token)), trust_domain)
+
+
+def identity_of(reviewed: JSON, trust_domain: str) -> Identity:
+    """Reads a TokenReview that the API server has answered. Raises Unauthenticated."""
+    status = reviewed.get("status") or {}
+    if not status.get("authenticated"):
+        raise Unauthenticated(f"the API server refuses the token: {status.get('error') or 'no reason given'}")
+    if AUDIENCE not in (status.get("audiences") or ()):
+        raise Unauthenticated(f"the token is not meant for the audience {AUDIENCE}")
+    username = str((status.get("user") or {}).get("username", ""))
+    namespace, _, account = username.removeprefix(_SERVICE_ACCOUNT).partition(":")
+    if not username.startswith(_SERVICE_ACCOUNT) or not account:
+        raise Unauthenticated(f"{username!r} is not a service account")
+    return Identity(trust_domain, namespace, account)

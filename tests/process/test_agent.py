@@ -1,0 +1,190 @@
+"""The agent with a real Envoy and a real CA: certificate, SDS, ADS over mutual TLS, readiness, and the end of it all."""
+
+import ctypes
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pyroute2 import IPRoute
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root"),
+]
+
+CLONE_NEWNET = 0x40000000
+HERE = Path(__file__).parent
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+@pytest.fixture
+def private_network():
+    """This thread, and what it starts, in a network namespace of their own: the agent's ports are fixed."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    with IPRoute() as ip:
+        ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
+    yield
+    assert libc.setns(home, CLONE_NEWNET) == 0
+    os.close(home)
+
+
+@pytest.fixture
+def started():
+    processes = []
+
+    def start(*arguments, **options):
+        process = subprocess.Popen(arguments, text=True, **options)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
+
+
+@pytest.fixture
+def agent_root(tmp_path):
+    for folder in ("var/run/secrets/istio", "var/run/secrets/tokens", "etc/istio/pod", "etc/istio/proxy"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "etc/istio/pod/labels").write_text('app="web"\n')
+    return tmp_path
+
+
+@pytest.fixture
+def istiod(private_network, started, agent_root):
+    def start():
+        folder = agent_root / "istiod"
+        folder.mkdir()
+        process = started(sys.executable, str(HERE / "istiod_stub.py"), str(folder), stdout=subprocess.PIPE)
+        assert json.loads(process.stdout.readline()) == {"serving": True}
+        (agent_root / "var/run/secrets/istio/root-cert.pem").write_bytes((folder / "root-cert.pem").read_bytes())
+        (agent_root / "var/run/secrets/tokens/istio-token").write_bytes((folder / "istio-token").read_bytes())
+        return process
+
+    return start
+
+
+@pytest.fixture
+def agent(private_network, started, agent_root):
+    def start(**environment):
+        injected = {
+            "POD_NAME": "web-1",
+            "POD_NAMESPACE": "default",
+            "INSTANCE_IP": "127.0.0.1",
+            "SERVICE_ACCOUNT": "web",
+            "CA_ADDR": "localhost:15012",
+            "PROXY_CONFIG": '{"concurrency": 1}',
+            "MIZZEN_AGENT_ROOT": str(agent_root),
+        }
+        command = (sys.executable, "-m", "mizzen.agent.main", "proxy", "sidecar")
+        with (agent_root / "agent.log").open("w") as log:
+            return started(*command, env={**os.environ, **injected, **environment}, stderr=log)
+
+    return start
+
+
+def get(port, path, method="GET"):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except OSError as error:
+        return None, str(error)
+    finally:
+        connection.close()
+
+
+def wait_for(condition, seconds=15.0):
+    give_up = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < give_up, "it did not happen in time"
+        time.sleep(0.02)
+    return result
+
+
+def ready():
+    return get(15021, "/healthz/ready")[0] == 200
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_becomes_live_through_mutual_tls_and_leaves_on_sigterm(istiod, agent, agent_root):
+    control_plane = istiod()
+    process = agent()
+    wait_for(ready)
+    assert json.loads(control_plane.stdout.readline()) == {"ads": ["spiffe://cluster.local/ns/default/sa/web"]}
+    assert get(15020, "/healthz/ready")[0] == 200
+    assert "envoy_server_live" in get(15090, "/stats/prometheus")[1]
+    assert (agent_root / "var/run/secrets/workload-spiffe-uds/socket").stat().st_mode & 0o777 == 0o600
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+
+
+def test_waits_for_a_control_plane_that_comes_later(istiod, agent):
+    agent()
+    wait_for(lambda: get(15000, "/ready")[0] == 503)
+    istiod()
+    wait_for(ready)
+
+
+def test_envoy_dies_with_the_agent(istiod, agent):
+    istiod()
+    process = agent()
+    wait_for(ready)
+    (envoy,) = children(process.pid)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not Path(f"/proc/{envoy}/exe").exists() or "Z" in Path(f"/proc/{envoy}/stat").read_text())
+
+
+def test_relays_the_exit_code_of_envoy(istiod, agent):
+    istiod()
+    process = agent()
+    wait_for(ready)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    assert process.wait(timeout=10) == 137
+
+
+def test_a_wrong_token_leaves_the_proxy_not_ready_and_says_why(istiod, agent, agent_root):
+    istiod()
+    (agent_root / "var/run/secrets/tokens/istio-token").write_text("forged")
+    agent()
+    wait_for(lambda: "not the token of this test" in (agent_root / "agent.log").read_text())
+    assert get(15021, "/healthz/ready")[0] != 200
+
+
+def test_quitquitquit_ends_the_proxy_for_jobs(istiod, agent):
+    istiod()
+    process = agent()
+    wait_for(ready)
+    assert get(15020, "/quitquitquit", "POST")[0] == 200
+    assert process.wait(timeout=10) == 0
+
+
+def test_request_drains_through_the_agents_port(istiod, agent, agent_root):
+    istiod()
+    agent()
+    wait_for(ready)
+    asked = subprocess.run(
+        [sys.executable, "-m", "mizzen.agent.main", "request", "--debug-port=15020", "POST", "drain"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stdout == "ok\n"
