@@ -1,0 +1,120 @@
+"""The resources of all proxies, addressed by content, and the responses that carry them.
+
+What two views have in common exists once (`intern`), the difference between two states is worked out once however many
+proxies take that step (`difference`), and a response of equal content is framed once and shared by all streams.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TypeAlias
+from weakref import WeakValueDictionary
+
+from mizzen.ads import wire
+from mizzen.envoy.resources import Resource, Resources
+
+Named: TypeAlias = Mapping[str, Resource]
+"""resource name -> resource, of one type"""
+
+NOTHING: Named = {}
+_KEPT_RESPONSES = 512
+_KEPT_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A framed response. `nonce` is the hash of its content, so that all proxies can share the very same bytes."""
+
+    nonce: str
+    body: bytes
+    versions: Mapping[str, str | None]
+    """resource name -> version sent, or None for a removal"""
+
+
+class Store:
+    """Shared by all sessions of one control plane; sessions only read from it."""
+
+    def __init__(self) -> None:
+        self._resources: WeakValueDictionary[tuple[str, str, str], Resource] = WeakValueDictionary()
+        self._responses: OrderedDict[tuple[object, ...], Response] = OrderedDict()
+        self._response_bytes = 0
+        self._differences: dict[tuple[int, int], tuple[Named, Named, frozenset[str]]] = {}
+        self.bytes_framed = 0
+
+    def intern(self, resources: Resources) -> Resources:
+        """The same resources, with every one that exists already replaced by the one that exists."""
+        return {
+            type_url: {name: self._one(type_url, resource) for name, resource in named.items()}
+            for type_url, named in resources.items()
+        }
+
+    def _one(self, type_url: str, resource: Resource) -> Resource:
+        return self._resources.setdefault((type_url, resource.name, resource.version), resource)
+
+    @property
+    def unique(self) -> tuple[int, int]:
+        """How many different resources are alive, and the sum of their bytes."""
+        alive = list(self._resources.values())
+        return len(alive), sum(len(resource.body) for resource in alive)
+
+    def difference(self, old: Named, new: Named) -> frozenset[str]:
+        """Names whose version differs, or that only one side has. Remembered until `sweep`."""
+        if old is new:
+            return frozenset()
+        key = (id(old), id(new))
+        if (known := self._differences.get(key)) is None:
+            known = (old, new, _changed(old, new))  # holding both sides keeps their ids from being used again
+            self._differences[key] = known
+        return known[2]
+
+    def sweep(self) -> None:
+        """Forget remembered differences: the states they lead from are history once a push went out."""
+        self._differences.clear()
+
+    def delta(self, type_url: str, resources: tuple[Resource, ...], removed: tuple[str, ...]) -> Response:
+        key = (type_url, removed, *((resource.name, resource.version) for resource in resources))
+        return self._recall(key) or self._keep(key, _delta(type_url, resources, removed, _digest(key)))
+
+    def sotw(self, type_url: str, resources: tuple[Resource, ...], version: str, nonce: str) -> Response:
+        key = (type_url, version, nonce)
+        if known := self._recall(key):
+            return known
+        versions = {resource.name: resource.version for resource in resources}
+        return self._keep(key, Response(nonce, wire.sotw_response(type_url, resources, version, nonce), versions))
+
+    def _recall(self, key: tuple[object, ...]) -> Response | None:
+        if known := self._responses.get(key):
+            self._responses.move_to_end(key)
+        return known
+
+    def _keep(self, key: tuple[object, ...], response: Response) -> Response:
+        self._responses[key] = response
+        self._response_bytes += len(response.body)
+        self.bytes_framed += len(response.body)
+        while len(self._responses) > _KEPT_RESPONSES or (
+            self._response_bytes > _KEPT_BYTES and len(self._responses) > 1
+        ):
+            _, oldest = self._responses.popitem(last=False)
+            self._response_bytes -= len(oldest.body)
+        return response
+
+
+def _changed(old: Named, new: Named) -> frozenset[str]:
+    gone = (name for name in old if name not in new)
+    other = (
+        name for name, resource in new.items() if (known := old.get(name)) is None or known.version != resource.version
+    )
+    return frozenset((*gone, *other))
+
+
+def _delta(type_url: str, resources: tuple[Resource, ...], removed: tuple[str, ...], nonce: str) -> Response:
+    versions: dict[str, str | None] = {resource.name: resource.version for resource in resources}
+    versions.update(dict.fromkeys(removed))
+    return Response(nonce, wire.delta_response(type_url, resources, removed, nonce), versions)
+
+
+def _digest(key: tuple[object, ...]) -> str:
+    return blake2b(repr(key).encode(), digest_size=8).hexdigest()

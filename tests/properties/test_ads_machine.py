@@ -1,0 +1,164 @@
+"""An ADS machine playing Envoy: whatever happens in whatever order, the proxy ends up with what was published."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mizzen.ads.session import DeltaSession
+from mizzen.ads.store import Store
+from mizzen.ads.wire import DeltaRequest
+from mizzen.envoy.messages import DeltaDiscoveryResponse
+from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource
+
+TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION)
+BY_NAME = (ENDPOINTS, ROUTES, EXTENSION)
+NAMES = ("a", "b", "c.d", "c.d.e")
+CONTENTS = st.sampled_from(["one", "two", "three", "bad-one", "bad-two"])
+WORLD = st.fixed_dictionaries({url: st.dictionaries(st.sampled_from(NAMES), CONTENTS) for url in TYPES})
+
+
+class Proxy(RuleBasedStateMachine):
+    """Refuses every resource whose body begins with `bad`, the way Envoy does: named and partial, or all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = Store()
+        self.refused: dict = {}
+        self.session = DeltaSession(self.store, self.refused)
+        self.target: dict = {}
+        self.held: dict = {url: {} for url in TYPES}
+        self.subscribed: dict = {url: set() for url in BY_NAME}
+        self.inbox: list = []
+        self.refusals_seen: set = set()
+        self.fresh: Counter = Counter()
+
+    @initialize(world=WORLD)
+    def connect(self, world) -> None:
+        self.publish(world)
+        self.subscribe_all_at_once()
+
+    def subscribe_all_at_once(self) -> None:
+        for url in (CLUSTER, LISTENER):
+            self.take(self.session.on_request(DeltaRequest(url, initial_versions=self.versions(url))))
+
+    def versions(self, url: str) -> dict[str, str]:
+        return {name: version for name, (version, _) in self.held[url].items()}
+
+    def take(self, responses) -> None:
+        self.inbox += [DeltaDiscoveryResponse.FromString(body) for body in responses]
+
+    @rule(world=WORLD)
+    def publish(self, world) -> None:
+        target = {
+            url: {name: Resource.of(name, content.encode()) for name, content in named.items()}
+            for url, named in world.items()
+        }
+        self.target = self.store.intern(target)
+        self.take(self.session.publish((self.target,)))
+        self.store.sweep()
+
+    @rule(url=st.sampled_from(BY_NAME), name=st.sampled_from(NAMES))
+    def subscribe(self, url: str, name: str) -> None:
+        self.subscribed[url].add(name)
+        self.held[url].pop(name, None)
+        self.fresh[url, name] += 1
+        self.take(self.session.on_request(DeltaRequest(url, subscribe=(name,))))
+
+    @rule(url=st.sampled_from(BY_NAME), name=st.sampled_from(NAMES))
+    def unsubscribe(self, url: str, name: str) -> None:
+        if name in self.subscribed[url]:
+            self.subscribed[url].discard(name)
+            self.held[url].pop(name, None)
+            self.take(self.session.on_request(DeltaRequest(url, unsubscribe=(name,))))
+
+    @precondition(lambda self: self.inbox)
+    @rule()
+    def answer(self) -> None:
+        self.apply(self.inbox.pop(0))
+
+    def apply(self, response) -> None:
+        url = response.type_url
+        bad = [one.name for one in response.resources if one.resource.value.startswith(b"bad")]
+        partial = url in (CLUSTER, LISTENER)
+        for one in response.resources:
+            assert one.version, "resources carry versions"
+            if one.name in bad:
+                again = (url, one.name, one.version) in self.refusals_seen and self.knows(url)
+                assert not again, "refused, yet resent"
+            elif (partial or not bad) and self.wants(url, one.name):
+                known = self.held[url].get(one.name, (None, None))[0]
+                assert known != one.version or self.fresh[url, one.name] > 0, f"{one.name} was sent again unchanged"
+                self.held[url][one.name] = (one.version, one.resource.value)
+                self.fresh[url, one.name] -= 1
+        for name in response.removed_resources:
+            self.held[url].pop(name, None)
+        if len(response.resources) == 1:
+            self.refusals_seen |= {(url, one.name, one.version) for one in response.resources if one.name in bad}
+        error = None
+        if bad and partial:
+            error = "Error adding/updating cluster(s) " + ", ".join(f"{name}: it is bad" for name in bad)
+        elif bad:
+            error = "it is bad"
+        self.take(self.session.on_request(DeltaRequest(url, nonce=response.nonce, error=error)))
+
+    def wants(self, url: str, name: str) -> bool:
+        return url not in BY_NAME or name in self.subscribed[url]
+
+    def knows(self, url: str) -> bool:
+        return bool(self.held[url])
+
+    @rule()
+    def reconnect(self) -> None:
+        """The stream breaks; what was under way is lost. The proxy says what it holds."""
+        self.inbox.clear()
+        self.fresh.clear()
+        self.session = DeltaSession(self.store, self.refused)
+        self.take(self.session.publish((self.target,)))
+        self.subscribe_all_at_once()
+        for url in BY_NAME:
+            if names := tuple(sorted(self.subscribed[url])):
+                request = DeltaRequest(url, subscribe=names, initial_versions=self.versions(url))
+                self.take(self.session.on_request(request))
+
+    @rule()
+    def settle(self) -> None:
+        for _ in range(200):
+            if not self.inbox:
+                break
+            self.apply(self.inbox.pop(0))
+        assert not self.inbox, "it never comes to rest"
+        assert self.session.settled
+        for url in TYPES:
+            for name, resource in self.target[url].items():
+                if self.wants(url, name) and not resource.body.startswith(b"bad"):
+                    assert self.held[url].get(name) == (resource.version, resource.body), (url, name)
+            for name in self.held[url]:
+                assert name in self.target[url], f"{name} should have been removed"
+
+    @precondition(lambda self: not self.inbox and self.session.settled)
+    @rule()
+    def reconnect_at_rest(self) -> None:
+        """Nothing that did not change is sent again, and nothing that was refused."""
+        if not (self.held[CLUSTER] and self.held[LISTENER]):
+            return
+        self.reconnect()
+        again = [
+            one.name
+            for response in self.inbox
+            for one in response.resources
+            if self.held[response.type_url].get(one.name, ("",))[0] == one.version
+        ]
+        assert again == []
+
+    @invariant()
+    def one_extension_per_response(self) -> None:
+        for response in self.inbox:
+            assert response.type_url != EXTENSION or len(response.resources) <= 1
+
+
+Proxy.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None, derandomize=True)
+TestProxy = Proxy.TestCase
