@@ -1,11 +1,11 @@
 """The answers to Istio's questions, ready to be written as Envoy messages.
 
 A scope holds everything one class of proxies may see, with every precedence decided. It *wraps* the user's own frozen
-resources (`mizzen.api.networking`) and never copies their fields: `xds` reads `rule.http.timeout` from the VirtualService
-itself. Names in here are Istio's wire names (clusters, routes, virtual hosts), because tools read them.
+resources (`mizzen.api.networking`) and never copies their fields: `xds` reads `rule.http.timeout` from the
+VirtualService itself. Names in here are Istio's wire names (clusters, routes, virtual hosts), because tools read them.
 
 Three shapes, because they are shared differently:
-* `OutboundScope`: what a sidecar may call; shared by all sidecars of a namespace (and of equal labels, where rules ask).
+* `OutboundScope`: what a sidecar may call; shared by the sidecars of a namespace (and of equal labels, where rules ask)
 * `InboundScope`: what a workload serves; shared by its replicas.
 * `GatewayScope`: what a gateway serves and calls; shared by the replicas of a gateway.
 Endpoints are not in here: a Pod that comes or goes touches `endpoints.py` alone.
@@ -28,7 +28,10 @@ from mizzen.api.networking import (
 
 
 class Protocol(StrEnum):
-    """Istio's protocol words after selection (istio.io/latest/docs/ops/configuration/traffic-management/protocol-selection)."""
+    """Istio's protocol words after selection.
+
+    https://istio.io/latest/docs/ops/configuration/traffic-management/protocol-selection/
+    """
 
     HTTP = "http"
     HTTP2 = "http2"
@@ -84,7 +87,7 @@ class Destination(Model):
 class Rule(Model):
     """One entry of a virtual host: one match block of one `spec.http[]`, or a default route (http and match None).
 
-    `match.port`, `gateways`, `sourceLabels` and `sourceNamespace` are already decided and must be ignored by the reader.
+    `match.port`, `gateways`, `sourceLabels`, `sourceNamespace` are already decided and must be ignored by the reader.
     """
 
     match: HTTPMatchRequest | None = None
@@ -168,8 +171,8 @@ class Subset(Model):
     resolution: Resolution = Resolution.EDS
     subset: str = ""
     policy: TrafficPolicy | None = None
-    """Effective: subset over top level per block, port-level entry instead of those blocks. Its `port_level_settings` is
-    spent and must be ignored."""
+    """Effective: subset over top level per block, port-level entry instead of those blocks. Its `port_level_settings`
+    is spent and must be ignored."""
     source: Source | None = None
     """The DestinationRule."""
     service: str = ""

@@ -1,0 +1,167 @@
+"""Everything the API server holds at one moment, as far as the mesh looks: immutable, one successor per change.
+
+A `Table` holds the objects of one kind. What is derived from tables is remembered by their identity (`Snapshot.memo`),
+so a change in EndpointSlices leaves everything that comes from Services alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Generic, NamedTuple, TypeAlias, TypeVar, cast
+
+from mizzen.api.apps import ReplicaSet
+from mizzen.api.base import Resource
+from mizzen.api.core import ConfigMap, Namespace, Node, Pod, Service
+from mizzen.api.decode import Undecodable
+from mizzen.api.discovery import EndpointSlice
+from mizzen.api.documents import parse_settings
+from mizzen.api.mesh import MeshConfig
+from mizzen.api.networking import DestinationRule, Gateway, VirtualService
+from mizzen.scope.memo import Memo
+
+R = TypeVar("R", bound=Resource)
+Key: TypeAlias = tuple[str, str]
+"""Namespace and name."""
+Grouping: TypeAlias = Callable[[R], Iterable[Hashable]]
+
+SYSTEM_NAMESPACE = "istio-system"
+MESH_CONFIG_MAP = "istio"
+
+WATCHED: tuple[type[Resource], ...] = (
+    Service,
+    EndpointSlice,
+    Pod,
+    Node,
+    Namespace,
+    ConfigMap,
+    ReplicaSet,
+    Gateway,
+    VirtualService,
+    DestinationRule,
+)
+"""The kinds that a snapshot keeps; a change of any other kind is ignored."""
+
+
+class Change(NamedTuple):
+    """One object that is there now (`after`), or no longer (None)."""
+
+    kind: type[Resource]
+    namespace: str
+    name: str
+    after: Resource | None
+
+
+def present(obj: Resource) -> Change:
+    return Change(type(obj), obj.metadata.namespace, obj.metadata.name, obj)
+
+
+def absent(obj: Resource) -> Change:
+    return Change(type(obj), obj.metadata.namespace, obj.metadata.name, None)
+
+
+class Table(Generic[R]):
+    """The objects of one kind. Groupings are made when first asked for, and kept up to date by later changes."""
+
+    def __init__(self, objects: Mapping[Key, R]) -> None:
+        self._objects = dict(objects)
+        self._groups: dict[Grouping[R], dict[Hashable, tuple[R, ...]]] = {}
+
+    def get(self, namespace: str, name: str) -> R | None:
+        return self._objects.get((namespace, name))
+
+    def __iter__(self) -> Iterator[R]:
+        return iter(self._objects.values())
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def grouped(self, by: Grouping[R]) -> Mapping[Hashable, tuple[R, ...]]:
+        """Objects by the keys that `by` gives them, oldest first. `by` must be a module's function, not a lambda."""
+        if by not in self._groups:
+            groups: dict[Hashable, list[R]] = {}
+            for obj in self:
+                for key in by(obj):
+                    groups.setdefault(key, []).append(obj)
+            self._groups[by] = {key: _oldest_first(members) for key, members in groups.items()}
+        return self._groups[by]
+
+    def with_change(self, namespace: str, name: str, after: R | None) -> Table[R]:
+        """A table with that one object added, replaced or gone; itself when nothing changes."""
+        before = self.get(namespace, name)
+        if before == after:
+            return self
+        objects = dict(self._objects)
+        objects.pop((namespace, name), None)
+        if after is not None:
+            objects[namespace, name] = after
+        changed = Table[R](objects)
+        changed._groups = {by: _regrouped(groups, by, before, after) for by, groups in self._groups.items()}
+        return changed
+
+
+def _oldest_first(members: Iterable[R]) -> tuple[R, ...]:
+    return tuple(sorted(members, key=lambda obj: obj.age_key))
+
+
+def _regrouped(
+    groups: dict[Hashable, tuple[R, ...]], by: Grouping[R], before: R | None, after: R | None
+) -> dict[Hashable, tuple[R, ...]]:
+    changed = dict(groups)
+    for key in by(before) if before is not None else ():
+        rest = tuple(obj for obj in changed.get(key, ()) if obj is not before)
+        changed[key] = rest
+        if not rest:
+            del changed[key]
+    for key in by(after) if after is not None else ():
+        assert after is not None
+        changed[key] = _oldest_first((*changed.get(key, ()), after))
+    return changed
+
+
+class Snapshot:
+    """Tables by kind. `apply` gives the successor; both stay valid and share what did not change."""
+
+    def __init__(
+        self, tables: Mapping[type[Resource], Table[Resource]] | None = None, memo: Memo | None = None
+    ) -> None:
+        self._tables = dict(tables) if tables is not None else {kind: Table[Resource]({}) for kind in WATCHED}
+        self.memo = memo if memo is not None else Memo()
+
+    @classmethod
+    def of(cls, objects: Iterable[Resource]) -> Snapshot:
+        """For tests and tools that have all objects at hand."""
+        return cls().apply(*map(present, objects))
+
+    def table(self, kind: type[R]) -> Table[R]:
+        return cast("Table[R]", self._tables[kind])
+
+    def get(self, kind: type[R], namespace: str, name: str) -> R | None:
+        return self.table(kind).get(namespace, name)
+
+    def apply(self, *changes: Change) -> Snapshot:
+        """The snapshot after these changes; itself when they change nothing."""
+        tables = dict(self._tables)
+        for kind, namespace, name, after in changes:
+            if kind in tables:
+                tables[kind] = tables[kind].with_change(namespace, name, after)
+        if all(tables[kind] is table for kind, table in self._tables.items()):
+            return self
+        return Snapshot(tables, self.memo)
+
+    @property
+    def mesh(self) -> MeshConfig:
+        """From the ConfigMap `istio`; Istio's defaults while it is absent or cannot be read (see `mesh_problem`)."""
+        return self.memo(_mesh, self.get(ConfigMap, SYSTEM_NAMESPACE, MESH_CONFIG_MAP))[0]
+
+    @property
+    def mesh_problem(self) -> str:
+        """Why the mesh's own settings are not in force; "" when they are."""
+        return self.memo(_mesh, self.get(ConfigMap, SYSTEM_NAMESPACE, MESH_CONFIG_MAP))[1]
+
+
+def _mesh(settings: ConfigMap | None) -> tuple[MeshConfig, str]:
+    text = settings.data.get("mesh", "") if settings else ""
+    try:
+        return parse_settings(text, MeshConfig), ""
+    except Undecodable as error:
+        return MeshConfig(), str(error)
