@@ -1,7 +1,7 @@
 """A control plane of two ports for the agent's tests: our real CA, and an ADS server that has nothing to configure.
 
-Runs as a program: `istiod_stub.py FOLDER` makes a root and a token there, serves CA (15012) and ADS (15011) on loopback and
-prints one JSON line per event.
+Runs as a program: `istiod_stub.py FOLDER` makes a root and a token there, serves CA (15012) and ADS (15011) on loopback
+and prints one JSON line per event.
 """
 
 import asyncio

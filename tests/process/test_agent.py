@@ -1,4 +1,4 @@
-"""The agent with a real Envoy and a real CA: certificate, SDS, ADS over mutual TLS, readiness, and the end of it all."""
+"""The agent with a real Envoy and a real CA: certificate, SDS, ADS over mutual TLS, readiness, and the end."""
 
 import ctypes
 import http.client

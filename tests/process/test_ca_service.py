@@ -1,0 +1,88 @@
+"""The certificate service over a real gRPC channel, as Istio's own agent would call it."""
+
+from datetime import UTC, datetime
+
+import grpc
+import pytest
+from cryptography import x509
+
+from mizzen.ca.authority import new_key, new_root, signing_request
+from mizzen.ca.messages import CA_METHOD, IstioCertificateRequest, IstioCertificateResponse
+from mizzen.ca.service import certificate_service
+from mizzen.ca.spiffe import Identity
+from mizzen.ca.tokens import Unauthenticated
+from mizzen.kube.api import Unreachable
+
+pytestmark = pytest.mark.process
+ROOT = new_root("cluster.local", datetime.now(UTC), serial=1)
+CSR = signing_request(new_key(), "spiffe://cluster.local/ns/somebody/sa/else").decode()
+
+
+async def authenticate(token):
+    if token == "outage":
+        raise Unreachable(0, "", "the API server does not answer")
+    if token != "good":
+        raise Unauthenticated("the API server refuses the token")
+    return Identity("cluster.local", "shop", "web")
+
+
+@pytest.fixture
+async def create_certificate():
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((certificate_service(lambda: ROOT, authenticate),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel.unary_unary(
+            CA_METHOD,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=IstioCertificateResponse.FromString,
+        )
+    await server.stop(0)
+
+
+def bearer(token):
+    return (("authorization", f"Bearer {token}"),)
+
+
+async def refused(call):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details()
+
+
+async def test_signs_for_the_callers_identity_and_not_for_the_requests(create_certificate):
+    request = IstioCertificateRequest(csr=CSR, validity_duration=3600)
+    response = await create_certificate(request, metadata=bearer("good"))
+    leaf = x509.load_pem_x509_certificate(response.cert_chain[0].encode())
+    leaf.verify_directly_issued_by(ROOT.certificate)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [name.value for name in names] == ["spiffe://cluster.local/ns/shop/sa/web"]
+    assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds() == 3600 + 120
+
+
+async def test_without_a_good_token_nothing_is_signed(create_certificate):
+    request = IstioCertificateRequest(csr=CSR)
+    assert (await refused(create_certificate(request)))[0] == grpc.StatusCode.UNAUTHENTICATED
+    assert (await refused(create_certificate(request, metadata=bearer("bad"))))[0] == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_bad_request_is_told_apart(create_certificate):
+    code, details = await refused(create_certificate(IstioCertificateRequest(csr="x"), metadata=bearer("good")))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "does not parse" in details
+
+
+async def test_an_api_server_outage_is_not_the_callers_fault(create_certificate):
+    code, _ = await refused(create_certificate(IstioCertificateRequest(csr=CSR), metadata=bearer("outage")))
+    assert code == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_impersonation_is_refused_and_not_ignored(create_certificate):
+    metadata = {
+        "fields": [{"key": "ImpersonatedIdentity", "value": {"string_value": "spiffe://cluster.local/ns/a/sa/b"}}]
+    }
+    request = IstioCertificateRequest(csr=CSR, metadata=metadata)
+    code, details = await refused(create_certificate(request, metadata=bearer("good")))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "ImpersonatedIdentity" in details

@@ -1,0 +1,141 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mizzen.ca.authority import (
+    BadRequest,
+    Root,
+    new_key,
+    new_root,
+    sign_serving,
+    sign_workload,
+    signing_request,
+)
+from mizzen.ca.spiffe import Identity
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+WEB = Identity("cluster.local", "default", "web")
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def root():
+    return new_root("cluster.local", NOW, serial=1)
+
+
+def leaf_of(chain):
+    return x509.load_pem_x509_certificate(chain[0].encode())
+
+
+def signed(root, validity=DAY, identity=WEB, now=NOW):
+    return sign_workload(root, signing_request(new_key(), str(identity)), identity, now, validity, serial=7)
+
+
+def extension(certificate, kind):
+    return certificate.extensions.get_extension_for_class(kind)
+
+
+def test_the_chain_ends_at_the_root_that_signed_it(root):
+    chain = signed(root)
+    leaf, last = leaf_of(chain), x509.load_pem_x509_certificate(chain[-1].encode())
+    leaf.verify_directly_issued_by(last)
+    assert last == root.certificate
+
+
+def test_the_spiffe_id_is_the_only_name_and_critical_since_the_subject_is_empty(root):
+    leaf = leaf_of(signed(root))
+    names = extension(leaf, x509.SubjectAlternativeName)
+    assert [name.value for name in names.value] == ["spiffe://cluster.local/ns/default/sa/web"]
+    assert names.critical
+    assert not list(leaf.subject)
+
+
+def test_names_that_the_request_asks_for_are_ignored(root):
+    key = new_key()
+    asked = x509.SubjectAlternativeName([x509.DNSName("istiod.istio-system.svc")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "admin")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).add_extension(asked, critical=False)
+    pem = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    leaf = leaf_of(sign_workload(root, pem, WEB, NOW, DAY, serial=7))
+    assert [name.value for name in extension(leaf, x509.SubjectAlternativeName).value] == [str(WEB)]
+    assert not list(leaf.subject)
+    assert leaf.public_key() == key.public_key()
+
+
+def test_a_leaf_serves_and_calls_but_never_signs(root):
+    leaf = leaf_of(signed(root))
+    uses = set(extension(leaf, x509.ExtendedKeyUsage).value)
+    assert uses == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
+    usage = extension(leaf, x509.KeyUsage).value
+    assert (usage.digital_signature, usage.key_encipherment, usage.key_cert_sign) == (True, True, False)
+    assert extension(leaf, x509.BasicConstraints).value.ca is False
+
+
+def test_a_root_signs_certificates(root):
+    assert extension(root.certificate, x509.BasicConstraints).value.ca
+    assert extension(root.certificate, x509.KeyUsage).value.key_cert_sign
+    assert root.certificate.subject.rfc4514_string() == "O=cluster.local"
+    assert root.certificate.not_valid_after_utc == NOW + timedelta(days=3650)
+
+
+def test_certificates_begin_two_minutes_ago(root):
+    leaf = leaf_of(signed(root))
+    assert leaf.not_valid_before_utc == NOW - timedelta(minutes=2)
+    assert leaf.not_valid_after_utc == NOW + DAY
+
+
+def test_a_leaf_does_not_outlive_its_issuer():
+    short = new_root("cluster.local", NOW, serial=1, validity=timedelta(hours=1))
+    assert leaf_of(signed(short)).not_valid_after_utc == NOW + timedelta(hours=1)
+
+
+@pytest.mark.parametrize("validity", [timedelta(0), -DAY, timedelta(days=91)])
+def test_a_life_that_is_too_long_or_none_is_refused(root, validity):
+    with pytest.raises(BadRequest):
+        signed(root, validity)
+
+
+def test_what_is_not_a_request_is_refused(root):
+    with pytest.raises(BadRequest, match="does not parse"):
+        sign_workload(root, b"hello", WEB, NOW, DAY, serial=7)
+
+
+def test_a_tampered_request_is_refused(root):
+    request = x509.load_pem_x509_csr(signing_request(new_key(), str(WEB)))
+    der = bytearray(request.public_bytes(serialization.Encoding.DER))
+    der[-1] ^= 1
+    tampered = x509.load_der_x509_csr(bytes(der)).public_bytes(serialization.Encoding.PEM)
+    with pytest.raises(BadRequest, match="not signed by its own key"):
+        sign_workload(root, tampered, WEB, NOW, DAY, serial=7)
+
+
+def test_a_short_rsa_key_is_refused(root):
+    key = rsa.generate_private_key(65537, 1024)
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    with pytest.raises(BadRequest, match="2048"):
+        sign_workload(root, request.public_bytes(serialization.Encoding.PEM), WEB, NOW, DAY, serial=7)
+
+
+def test_a_root_survives_the_way_through_its_secret(root):
+    again = Root.from_pem(*root.to_pem())
+    assert again.certificate == root.certificate
+    leaf_of(signed(again)).verify_directly_issued_by(root.certificate)
+
+
+def test_a_key_that_belongs_to_another_root_is_refused(root):
+    other = new_root("cluster.local", NOW, serial=2)
+    with pytest.raises(ValueError, match="not the key"):
+        Root.from_pem(root.to_pem()[0], other.to_pem()[1])
+
+
+def test_a_serving_certificate_names_hosts_and_addresses(root):
+    _, chain = sign_serving(root, ["istiod.istio-system.svc", "10.96.0.7"], NOW, serial=3)
+    leaf, issuer = x509.load_pem_x509_certificates(chain)
+    names = extension(leaf, x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["istiod.istio-system.svc"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["10.96.0.7"]
+    assert issuer == root.certificate
