@@ -1,8 +1,8 @@
 """Request bodies of type `application/vnd.kubernetes.protobuf`, as kubectl create and Helm send them.
 
-The magic `k8s` and a zero byte are followed by a runtime.Unknown (apiVersion, kind, raw bytes); the table of messages is
-packaged data (data/README.md). Go writes the zero value of every field that is no pointer; the table's `z` flag tells
-which zeros mean something.
+The magic `k8s` and a zero byte are followed by a runtime.Unknown (apiVersion, kind, raw bytes); the table of messages
+is packaged data (data/README.md). Go writes the zero value of every field that is no pointer; the table's `z` flag
+tells which zeros mean something.
 Encoding: https://protobuf.dev/programming-guides/encoding/
 """
 
