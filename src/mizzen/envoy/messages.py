@@ -15,7 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from mizzen.envoy.descriptors import api
 
-__all__ = ["Message", "MessageClass", "optional", "pack", "serialized", "struct", "typed"]
+__all__ = ["Message", "MessageClass", "optional", "pack", "serialized", "struct", "typed", "unpack"]
 
 V = TypeVar("V")
 
@@ -51,6 +51,12 @@ def optional(value: V | None) -> dict[str, V] | None:
 def pack(content: Message) -> Message:
     """A `google.protobuf.Any`, its value serialised deterministically."""
     return Any_(type_url=f"type.googleapis.com/{content.DESCRIPTOR.full_name}", value=serialized(content))
+
+
+def unpack(content: Any) -> Any:
+    """The message inside a `google.protobuf.Any`. Raises KeyError for a type that this module does not name."""
+    found = api().pool.FindMessageTypeByName(content.type_url.rpartition("/")[2])
+    return cast(MessageClass, GetMessageClass(found)).FromString(content.value)
 
 
 def typed(name: str, content: Message) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""What Istio asks of every HTTP connection.
+
+https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from mizzen.api.mesh import MeshConfig
+from mizzen.envoy.messages import HttpConnectionManager, Message, NetworkFilter, optional, typed
+from mizzen.xds.access_logs import access_log
+from mizzen.xds.addresses import ADS
+from mizzen.xds.http_filters import ORDER
+
+NAME = "envoy.filters.network.http_connection_manager"
+SERVER_NAME = "istio-envoy"
+
+_PATHS: dict[str, dict[str, Any]] = {
+    "NONE": {"normalize_path": optional(False)},
+    "BASE": {"normalize_path": optional(True)},
+    "MERGE_SLASHES": {"normalize_path": optional(True), "merge_slashes": True},
+    "DECODE_AND_MERGE_SLASHES": {
+        "normalize_path": optional(True),
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "UNESCAPE_AND_FORWARD",
+    },
+}
+_PATHS["DEFAULT"] = _PATHS["BASE"]
+
+_PEER_DETAILS = {"subject": optional(True), "uri": True, "dns": True}
+
+
+def outbound_http(stat_prefix: str, route: str, mesh: MeshConfig) -> Message:
+    """From the application. The answering server's own `server` header is overwritten with Envoy's."""
+    return _filter(stat_prefix, mesh, rds=_rds(route), use_remote_address=optional(False))
+
+
+def inbound_http(stat_prefix: str, route_config: Message, mesh: MeshConfig, *, http2: bool = False) -> Message:
+    """To the application; callers' certificates are told to it in x-forwarded-client-cert."""
+    return _filter(
+        stat_prefix,
+        mesh,
+        route_config=route_config,
+        use_remote_address=optional(False),
+        server_name=SERVER_NAME,
+        forward_client_cert_details="APPEND_FORWARD",
+        set_current_client_cert_details=_PEER_DETAILS,
+        http2_protocol_options={} if http2 else None,
+    )
+
+
+def gateway_http(stat_prefix: str, route: str, mesh: MeshConfig) -> Message:
+    """From outside: who connects is who asks, but for as many proxies in front as the mesh trusts."""
+    topology = mesh.default_config.gateway_topology
+    details = (topology and topology.forward_client_cert_details) or "SANITIZE_SET"
+    appends = details in ("APPEND_FORWARD", "SANITIZE_SET")
+    return _filter(
+        stat_prefix,
+        mesh,
+        rds=_rds(route),
+        use_remote_address=optional(True),
+        xff_num_trusted_hops=topology.num_trusted_proxies if topology else 0,
+        server_name=SERVER_NAME,
+        forward_client_cert_details="SANITIZE" if details == "UNDEFINED" else details,
+        set_current_client_cert_details={**_PEER_DETAILS, "cert": True} if appends else None,
+    )
+
+
+def _rds(route: str) -> dict[str, Any]:
+    return {"route_config_name": route, "config_source": ADS}
+
+
+def _filter(stat_prefix: str, mesh: MeshConfig, **fields: Any) -> Message:
+    manager = HttpConnectionManager(
+        stat_prefix=stat_prefix,
+        **fields,
+        **_PATHS[mesh.path_normalization.normalization],
+        http_filters=ORDER,
+        access_log=access_log(mesh),
+        stream_idle_timeout=timedelta(0),  # Envoy's five minutes would end quiet streams
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        proxy_100_continue=True,
+    )
+    return NetworkFilter(**typed(NAME, manager))
