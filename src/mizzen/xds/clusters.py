@@ -22,7 +22,7 @@ from mizzen.xds.names import BLACK_HOLE, INBOUND_PASSTHROUGH, INBOUND_SOURCE, PA
 from mizzen.xds.outlier_detection import outlier_detection
 
 NO_POLICY = TrafficPolicy()
-_NEVER = timedelta(seconds=9_223_372_036)
+_NEVER = timedelta(days=36_500)
 _PASSTHROUGH_IDLE = timedelta(minutes=5)
 _SOL_SOCKET, _SO_MARK = 1, 36
 
