@@ -1,8 +1,8 @@
 """The OpenAPI v3 documents that kubectl reads before it applies, explains or validates.
 
-One document per group and version: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3. What clients
-look for: `x-kubernetes-group-version-kind` on operations and schemas, and the `fieldValidation` and `dryRun` parameters
-of PATCH, which tell them that the server does these checks.
+One document per group and version: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3. Clients
+look for `x-kubernetes-group-version-kind` on operations and schemas, and for the `fieldValidation` and `dryRun`
+parameters of PATCH, which tell them that the server does these checks.
 """
 
 from __future__ import annotations
