@@ -1,0 +1,181 @@
+"""What every write passes: the server's own plugins, then webhooks, then the server's last touches and validation.
+
+https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from mizzen.embedded.apiserver import crds, errors, pods, strategy, validation
+from mizzen.embedded.apiserver.allocation import Allocations
+from mizzen.embedded.apiserver.defaulting import apply_defaults
+from mizzen.embedded.apiserver.operation import Operation
+from mizzen.embedded.apiserver.store import Key, Store
+from mizzen.kube.api import JSON
+
+IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
+NAMESPACE_FINALIZER = "kubernetes"
+
+
+class Webhooks(Protocol):
+    async def mutate(self, operation: Operation) -> bool:
+        """Whether the object was changed."""
+        ...
+
+    async def validate(self, operation: Operation) -> None: ...
+
+
+@dataclass(slots=True)
+class AdmissionChain:
+    """Implements `objects.Admission`."""
+
+    store: Store
+    webhooks: Webhooks
+    allocations: Allocations
+    now: Callable[[], datetime]
+
+    async def mutate(self, operation: Operation) -> None:
+        self._check_namespace(operation)
+        if operation.obj is None:
+            return
+        apply_defaults(operation.kind, operation.obj)
+        self._own_plugins(operation)
+        if await self.webhooks.mutate(operation):
+            apply_defaults(operation.kind, operation.obj)
+            self._own_plugins(operation)
+
+    async def validate(self, operation: Operation) -> None:
+        if operation.obj is not None:
+            validation.check(operation)
+        await self.webhooks.validate(operation)
+
+    def prepare(self, operation: Operation) -> None:
+        prepare = self._preparations().get(operation.kind.storage)
+        if prepare and not operation.subresource:
+            assert operation.obj is not None
+            prepare(operation, operation.obj)
+
+    def release(self, operation: Operation) -> None:
+        if operation.kind.storage != "services" or operation.obj is None:
+            return
+        if operation.old is None:
+            self.allocations.release(operation.obj["metadata"]["uid"])
+        else:
+            self.allocations.restore(operation.old["metadata"]["uid"], operation.old)
+
+    def _preparations(self) -> dict[str, Callable[[Operation, JSON], None]]:
+        return {
+            "pods": self._prepare_pod,
+            "services": self._prepare_service,
+            "namespaces": self._prepare_namespace,
+            "customresourcedefinitions.apiextensions.k8s.io": self._prepare_crd,
+            "secrets": _prepare_secret,
+            "certificatesigningrequests.certificates.k8s.io": _prepare_csr,
+        }
+
+    # -- plugins -----------------------------------------------------------------------------------------------
+
+    def _check_namespace(self, operation: Operation) -> None:
+        resource = operation.kind.resource
+        if operation.verb == "DELETE":
+            if operation.kind.storage == "namespaces" and operation.name in IMMORTAL:
+                raise errors.forbidden(resource, operation.name, "this namespace may not be deleted")
+            return
+        if operation.verb != "CREATE" or not resource.namespaced:
+            return
+        entry = self.store.get(Key("namespaces", "", operation.namespace))
+        if entry is None:
+            raise errors.failure(
+                404,
+                "NotFound",
+                f'namespaces "{operation.namespace}" not found',
+                {"name": operation.namespace, "kind": "namespaces"},
+            )
+        if "deletionTimestamp" in entry.document()["metadata"]:
+            raise _terminating(operation)
+
+    def _own_plugins(self, operation: Operation) -> None:
+        if operation.kind.storage != "pods" or operation.verb != "CREATE" or operation.obj is None:
+            return
+        pod = operation.obj
+        if not isinstance(pod.get("spec"), dict):
+            return
+        self._use_service_account(operation, pod)
+        pods.add_tolerations(pod)
+        self._set_priority(operation, pod)
+
+    def _use_service_account(self, operation: Operation, pod: JSON) -> None:
+        name = pod["spec"].get("serviceAccountName") or pod["spec"].get("serviceAccount") or "default"
+        entry = self.store.get(Key("serviceaccounts", operation.namespace, name))
+        if entry is None and name != "default":
+            why = f'error looking up service account {operation.namespace}/{name}: serviceaccount "{name}" not found'
+            raise errors.forbidden(operation.kind.resource, operation.name, why)
+        suffix = "".join(secrets.choice(strategy.GENERATE_ALPHABET) for _ in range(5))
+        pods.use_service_account(pod, entry.document() if entry else None, suffix)
+
+    def _set_priority(self, operation: Operation, pod: JSON) -> None:
+        stored = self.store.entries("priorityclasses.scheduling.k8s.io")
+        try:
+            pods.set_priority(pod, {**pods.SYSTEM_CLASSES, **{each.key.name: each.document() for each in stored}})
+        except KeyError as error:
+            why = f"no PriorityClass with name {error.args[0]} was found"
+            raise errors.forbidden(operation.kind.resource, operation.name, why) from None
+
+    # -- preparations ------------------------------------------------------------------------------------------
+
+    def _prepare_pod(self, operation: Operation, pod: JSON) -> None:
+        if operation.old is not None:
+            return
+        node = self.store.get(Key("nodes", "", pods.NODE_NAME))
+        pod["status"] = {"phase": "Pending", "qosClass": pods.qos_class(pod["spec"])}
+        if not pod["spec"].get("nodeName") and not pod["spec"].get("schedulingGates"):
+            reason = pods.why_not_on(pod, node.document() if node else None)
+            pods.bind(pod, reason, strategy.timestamp(self.now()))
+
+    def _prepare_service(self, operation: Operation, service: JSON) -> None:
+        validation.require_spec(operation)
+        causes = self.allocations.allocate(service, operation.old)
+        if causes:
+            raise errors.invalid(operation.kind.resource, operation.name, causes)
+
+    def _prepare_namespace(self, operation: Operation, namespace: JSON) -> None:
+        if operation.old is None:
+            namespace.setdefault("spec", {})["finalizers"] = [NAMESPACE_FINALIZER]
+            labels = namespace["metadata"].setdefault("labels", {})
+            labels["kubernetes.io/metadata.name"] = operation.name
+        else:
+            namespace["spec"] = operation.old.get("spec", {})
+
+    def _prepare_crd(self, operation: Operation, crd: JSON) -> None:
+        causes = crds.problems(crd)
+        if causes:
+            raise errors.invalid(operation.kind.resource, operation.name, causes)
+        crds.accept(crd, operation.old, strategy.timestamp(self.now()))
+
+
+def _prepare_secret(operation: Operation, secret: JSON) -> None:
+    import base64
+
+    for key, text in (secret.pop("stringData", None) or {}).items():
+        secret.setdefault("data", {})[key] = base64.b64encode(text.encode()).decode()
+    secret.setdefault("type", "Opaque")
+
+
+def _prepare_csr(operation: Operation, request: JSON) -> None:
+    if operation.old is not None:
+        request["spec"] = operation.old["spec"]
+        return
+    user = operation.call.user
+    request["spec"].update(username=user.name, groups=list(user.groups))
+
+
+def _terminating(operation: Operation) -> Exception:
+    namespace = operation.namespace
+    why = f"unable to create new content in namespace {namespace} because it is being terminated"
+    cause = errors.Cause("NamespaceTerminating", "metadata.namespace", f"namespace {namespace} is being terminated")
+    return errors.forbidden(operation.kind.resource, operation.name, why, [cause])

@@ -1,0 +1,68 @@
+"""The composition root: store, registry, admission, core, and the objects that every cluster begins with."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mizzen.embedded.apiserver import system_objects
+from mizzen.embedded.apiserver.admission import AdmissionChain
+from mizzen.embedded.apiserver.allocation import Allocations
+from mizzen.embedded.apiserver.authn import Authenticator
+from mizzen.embedded.apiserver.core import Core
+from mizzen.embedded.apiserver.field_owners import ManagedFields
+from mizzen.embedded.apiserver.info import Information
+from mizzen.embedded.apiserver.local import LocalApi
+from mizzen.embedded.apiserver.node_relay import NodeRelay
+from mizzen.embedded.apiserver.objects import Objects
+from mizzen.embedded.apiserver.pki import Pki
+from mizzen.embedded.apiserver.registry import Registry
+from mizzen.embedded.apiserver.reviews import Reviews
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.subresources import Subresources
+from mizzen.embedded.apiserver.tokens import TokenIssuer
+from mizzen.embedded.apiserver.webhook_calls import WebhookCalls
+from mizzen.embedded.apiserver.webhooks import WebhookChain
+
+CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Application:
+    """An API server without its sockets."""
+
+    store: Store
+    core: Core
+    authenticator: Authenticator
+    api: LocalApi
+    calls: WebhookCalls
+    relay: NodeRelay
+
+    async def close(self) -> None:
+        await self.calls.close()
+        await self.store.close()
+
+
+async def open_application(state: Path, pki: Pki, address: str = "127.0.0.1") -> Application:
+    """Open the store in `state`, and write what every cluster begins with. Raises StoreTooNew."""
+    store, registry = Store(state / "store.db"), Registry()
+    allocations = Allocations(secrets.randbelow)
+    store.listen(CRDS, registry.crd_changed)
+    store.listen("services", allocations.service_changed)
+    calls = WebhookCalls(store)
+    chain = WebhookChain(store, calls.post)
+    objects = Objects(store, AdmissionChain(store, chain, allocations, _now), ManagedFields(_now), _now)
+    issuer = TokenIssuer(pki.service_account_key)
+    authenticator = Authenticator(store, issuer)
+    relay = NodeRelay(state / "run" / "node.sock")
+    subresources = Subresources(objects, issuer, relay)
+    core = Core(store, registry, objects, Reviews(authenticator), subresources, Information(registry, issuer, address))
+    api = LocalApi(core)
+    await system_objects.write(api, pki)
+    return Application(store, core, authenticator, api, calls, relay)

@@ -1,0 +1,72 @@
+"""Who is asking: client certificates of the cluster's authority, and service-account tokens.
+
+Authorization is the hook `authorize`. For now **every authenticated user may do everything**, and the access reviews
+(`kubectl auth can-i`) say exactly that; evaluating RBAC objects comes later and replaces this one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mizzen.embedded.apiserver import errors
+from mizzen.embedded.apiserver.store import Key, Store
+from mizzen.embedded.apiserver.tokens import API_AUDIENCES, BadToken, Claims, TokenIssuer
+from mizzen.embedded.apiserver.wire import ANONYMOUS, User
+
+OPEN_PATHS = ("/version", "/healthz", "/livez", "/readyz")
+
+
+def certificate_user(subject: Sequence[Sequence[tuple[str, str]]]) -> User:
+    """The user of a verified client certificate; `subject` as `ssl` gives it."""
+    pairs = [pair for relative in subject for pair in relative]
+    name = next((value for key, value in pairs if key == "commonName"), "")
+    groups = tuple(value for key, value in pairs if key == "organizationName")
+    return User(name, (*groups, "system:authenticated"))
+
+
+class Authenticator:
+    """Tokens are also checked against what they are bound to: a deleted Pod's token is worth nothing."""
+
+    def __init__(self, store: Store, issuer: TokenIssuer) -> None:
+        self._store = store
+        self._issuer = issuer
+
+    def user(self, peer: Mapping[str, Any] | None, authorization: str) -> User:
+        """`peer` is `ssl`'s dict of a verified client certificate. Raises 401 for a token that does not hold."""
+        if peer and peer.get("subject"):
+            return certificate_user(peer["subject"])
+        scheme, _, token = authorization.partition(" ")
+        if not authorization:
+            return ANONYMOUS
+        if scheme.lower() != "bearer":
+            raise errors.unauthorized()
+        try:
+            return self.claims(token.strip(), API_AUDIENCES).user()
+        except BadToken:
+            raise errors.unauthorized() from None
+
+    def claims(self, token: str, audiences: Sequence[str]) -> Claims:
+        """Raises BadToken."""
+        claims = self._issuer.verify(token, audiences)
+        self._check_bound("serviceaccounts", claims.namespace, claims.account)
+        for resource, reference in (("pods", claims.pod), ("secrets", claims.secret)):
+            if reference:
+                self._check_bound(resource, claims.namespace, reference)
+        return claims
+
+    def _check_bound(self, resource: str, namespace: str, reference: tuple[str, str]) -> None:
+        entry = self._store.get(Key(resource, namespace, reference[0]))
+        if entry is None or (reference[1] and entry.uid != reference[1]):
+            raise BadToken(f"the {resource[:-1]} {namespace}/{reference[0]} that the token is bound to is gone")
+
+
+def check_open(user: User, path: str) -> None:
+    """Without a name one may only ask whether the server is well. Raises 401."""
+    if user is ANONYMOUS and f"/{path.split('/')[1]}" not in OPEN_PATHS:
+        raise errors.unauthorized()
+
+
+def authorize(user: User, verb: str, group: str, resource: str, namespace: str, name: str) -> bool:
+    """Whether the user may; see the module's own words."""
+    return "system:unauthenticated" not in user.groups

@@ -1,0 +1,230 @@
+"""get, list and watch: what is in the store, in the shape that the client asked for.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+
+import msgspec
+
+from mizzen.embedded.apiserver import errors, events_group, selectors
+from mizzen.embedded.apiserver.resources import ResourceType
+from mizzen.embedded.apiserver.store import Entry, Event, Store, Subscription
+from mizzen.embedded.apiserver.target import Target
+from mizzen.embedded.apiserver.wire import encode
+from mizzen.kube.api import JSON
+
+BOOKMARK_SECONDS = 60.0
+DEFAULT_WATCH_SECONDS = 30 * 60.0
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Parsed selectors. `namespace` and `name` are the parts of the target and of `metadata.name=`."""
+
+    labels: tuple[selectors.Requirement, ...] = ()
+    fields: tuple[selectors.FieldRequirement, ...] = ()
+
+    def accepts(self, entry: Entry) -> bool:
+        if not selectors.matches_labels(self.labels, entry.labels):
+            return False
+        if not self.fields:
+            return True
+        for each in self.fields:
+            if each.path == "metadata.name" and (entry.key.name == each.value) is not each.equal:
+                return False
+        rest = [each for each in self.fields if each.path != "metadata.name"]
+        return not rest or (lambda document: all(each.holds(document) for each in rest))(entry.document())
+
+
+def parse_filter(target: Target, labels: str, fields: str) -> Filter:
+    """Raises 400."""
+    parsed = selectors.parse_fields(fields)
+    version = target.kind.crd_version or {}
+    extra = frozenset(each["jsonPath"].lstrip(".") for each in version.get("selectableFields") or ())
+    selectors.check_fields(parsed, target.kind.storage, target.resource.kind, extra)
+    return Filter(selectors.parse_labels(labels), parsed)
+
+
+def raw_in(kind: ResourceType, entry: Entry) -> bytes:
+    """The object's JSON in the version that was asked for."""
+    if entry.api_version == kind.resource.api_version:
+        return entry.raw
+    return encode(document_in(kind, entry))
+
+
+def document_in(kind: ResourceType, entry: Entry) -> JSON:
+    """A fresh copy of the object in the version that was asked for."""
+    document = entry.document()
+    if kind.resource.group == "events.k8s.io":
+        return events_group.from_core(document)
+    document["apiVersion"] = kind.resource.api_version
+    return document
+
+
+class _Continue(msgspec.Struct):
+    revision: int
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    entries: list[Entry]
+    revision: int
+    continue_token: str = ""
+    remaining: int | None = None
+
+    def metadata(self) -> JSON:
+        found: JSON = {"resourceVersion": str(self.revision)}
+        if self.continue_token:
+            found["continue"] = self.continue_token
+        if self.remaining is not None:
+            found["remainingItemCount"] = self.remaining
+        return found
+
+
+def read_page(store: Store, target: Target, wanted: Filter, limit: int = 0, token: str = "", exact: int = 0) -> Page:
+    """One page of a collection, all pages of which show the same moment. Raises 410 when that moment is gone."""
+    place = _decode_continue(token) if token else None
+    revision = place.revision if place else exact or store.revision
+    after = (place.namespace, place.name) if place else None
+    found = (entry for entry in _entries(store, target, revision, after) if wanted.accepts(entry))
+    if not limit:
+        return Page(list(found), revision)
+    page, rest = list(islice(found, limit)), list(found)
+    if not rest:
+        return Page(page, revision)
+    last = page[-1].key
+    unfiltered = not (wanted.labels or wanted.fields)
+    return Page(page, revision, _encode_continue(revision, last), len(rest) if unfiltered else None)
+
+
+def _entries(store: Store, target: Target, revision: int, after: tuple[str, str] | None) -> Iterable[Entry]:
+    if revision == store.revision:
+        return store.entries(target.kind.storage, target.namespace, after)
+    if revision > store.revision:
+        raise errors.failure(504, "Timeout", f"Too large resource version: {revision}, current: {store.revision}")
+    try:
+        past = store.entries_at(target.kind.storage, target.namespace, revision)
+    except LookupError:
+        raise (errors.continue_expired() if after else errors.too_old(revision, store.oldest)) from None
+    return [entry for entry in past if after is None or (entry.key.namespace, entry.key.name) > after]
+
+
+def _encode_continue(revision: int, key: tuple[str, str, str]) -> str:
+    return base64.urlsafe_b64encode(encode(_Continue(revision, key[1], key[2]))).decode()
+
+
+def _decode_continue(token: str) -> _Continue:
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(token), type=_Continue)
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        raise errors.bad_request("continue key is not valid: it was not issued by this server") from None
+
+
+def encode_list(kind: ResourceType, page: Page) -> bytes:
+    """The list document; its items are the stored bytes."""
+    head = {"kind": kind.list_kind, "apiVersion": kind.resource.api_version, "metadata": page.metadata()}
+    items = b",".join(raw_in(kind, entry) for entry in page.entries)
+    return encode(head)[:-1] + b',"items":[' + items + b"]}"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    target: Target
+    wanted: Filter
+    since: int | None
+    """None: begin with the present state."""
+    initial_events: bool
+    bookmarks: bool
+    seconds: float
+
+
+@dataclass(slots=True)
+class Watch:
+    """One watch: yields (type, object as bytes). `shape` turns entries into what goes over the wire."""
+
+    store: Store
+    request: WatchRequest
+    shape: Callable[[Entry], bytes]
+    bookmark: Callable[[int, bool], bytes]
+    _subscription: Subscription = field(init=False)
+    _start: int = field(init=False)
+    _initial: list[Entry] = field(init=False, default_factory=list)
+
+    def open(self) -> None:
+        """Raises 410 (as the answer itself) when the revision to begin from is not kept any more."""
+        target, since = self.request.target, self.request.since
+        self._start = self.store.revision if since is None or self.request.initial_events else since
+        try:
+            self._subscription = self.store.subscribe(target.kind.storage, target.namespace, self._start)
+        except LookupError:
+            raise errors.too_old(self._start, self.store.oldest) from None
+        if since is None or self.request.initial_events:
+            entries = self.store.entries(target.kind.storage, target.namespace)
+            self._initial = [entry for entry in entries if self.request.wanted.accepts(entry)]
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Lines until the time is over, the watcher falls behind, or the server stops."""
+        try:
+            if self._initial:
+                yield b"".join(_line("ADDED", self.shape(entry)) for entry in self._initial)
+                self._initial = []
+            if self.request.initial_events and self.request.bookmarks:
+                yield self.bookmark(self._start, True)
+            async for chunk in self._live():
+                yield chunk
+        finally:
+            self.store.unsubscribe(self._subscription)
+
+    async def _live(self) -> AsyncIterator[bytes]:
+        end = time.monotonic() + self.request.seconds
+        mark = time.monotonic() + BOOKMARK_SECONDS
+        while not self._subscription.closed and time.monotonic() < end:
+            await self._subscription.wait(max(0.001, min(end, mark) - time.monotonic()))
+            if chunk := self._drain():
+                yield chunk
+            if self.request.bookmarks and time.monotonic() >= min(mark, end) and not self._subscription.pending:
+                mark = time.monotonic() + BOOKMARK_SECONDS
+                yield self.bookmark(self.store.revision, False)
+
+    def _drain(self) -> bytes:
+        lines: list[bytes] = []
+        pending = self._subscription.pending
+        while pending and len(lines) < 500:
+            event = pending.popleft()
+            kind = _seen_as(event, self.request.wanted)
+            if kind:
+                lines.append(_line(kind, self.shape(event.entry)))
+        return b"".join(lines)
+
+
+def _seen_as(event: Event, wanted: Filter) -> str:
+    """What an event is to a watcher with selectors: objects come into view and leave it. "" is nothing."""
+    before = event.previous is not None and wanted.accepts(event.previous)
+    if event.type == "DELETED":
+        return "DELETED" if before else ""
+    after = wanted.accepts(event.entry)
+    return {(False, True): "ADDED", (True, True): "MODIFIED", (True, False): "DELETED"}.get((before, after), "")
+
+
+def _line(kind: str, obj: bytes) -> bytes:
+    return b'{"type":"' + kind.encode() + b'","object":' + obj + b"}\n"
+
+
+def plain_bookmark(kind: ResourceType, revision: int, initial_end: bool) -> bytes:
+    """A BOOKMARK line; the first one after the initial events says so in an annotation."""
+    metadata: JSON = {"resourceVersion": str(revision), "creationTimestamp": None}
+    if initial_end:
+        metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
+    document = {"kind": kind.resource.kind, "apiVersion": kind.resource.api_version, "metadata": metadata}
+    return _line("BOOKMARK", encode(document))
