@@ -50,7 +50,7 @@ def test_without_native_sidecars_the_proxy_stands_last_and_capture_after_the_app
 
 def test_capture_as_istio_words_it() -> None:
     arguments = containers(injected(pod()))["istio-init"]["args"]
-    assert " ".join(repr(one) if not one else one for one in arguments) == (
+    assert " ".join(one or repr(one) for one in arguments) == (
         "istio-iptables -p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x '' -b * -d 15090,15021,15020 "
         "--log_output_level=default:info"
     )
