@@ -1,6 +1,5 @@
 """The agent with a real Envoy and a real CA: certificate, SDS, ADS over mutual TLS, readiness, and the end."""
 
-import ctypes
 import http.client
 import json
 import os
@@ -11,29 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute
 
-pytestmark = [
-    pytest.mark.process,
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root"),
-]
+pytestmark = [pytest.mark.process, pytest.mark.root]
 
-CLONE_NEWNET = 0x40000000
 HERE = Path(__file__).parent
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-@pytest.fixture
-def private_network():
-    """This thread, and what it starts, in a network namespace of their own: the agent's ports are fixed."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-    with IPRoute() as ip:
-        ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
-    yield
-    assert libc.setns(home, CLONE_NEWNET) == 0
-    os.close(home)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from mizzen.agent import envoy
-from mizzen.agent.capture import CaptureRefused, capture
+from mizzen.agent.interception import CaptureRefused
 from mizzen.agent.outgoing import call
 from mizzen.agent.proxy import run_proxy
 from mizzen.agent.settings import ADMIN_PORT, Paths, ProxyType, Settings, SettingsError, downward_pairs, read_settings
@@ -44,6 +44,10 @@ def proxy(arguments: list[str]) -> int:
 
 
 def istio_iptables(arguments: list[str]) -> int:
+    """`istio-iptables -p 15001 -z 15006 -u 1337 -m REDIRECT …`"""
+    # Netlink is of no use to a proxy, and its library costs 20 MB where nobody has loaded it yet.
+    from mizzen.agent.capture import capture
+
     return capture(arguments, os.environ)
 
 
