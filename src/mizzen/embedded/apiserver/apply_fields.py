@@ -175,18 +175,22 @@ def _merged_field(node: Node, live: dict[str, Any], key: str, item: Any) -> Any:
 
 
 def _merge_lists(node: Node, live: list[Any], wanted: list[Any]) -> list[Any]:
-    """In the order of `wanted`; elements of `live` alone stay in front of what they preceded."""
-    items, named_live = item_node(node), {item_element(node, item): item for item in live}
-    order, merged = list(named_live), []
-    elements = [item_element(node, item) for item in wanted]
-    others = [element for element in order if element not in set(elements)]
-    for element, item in zip(elements, wanted, strict=True):
-        if element in named_live:
-            while others and order.index(others[0]) < order.index(element):
-                merged.append(named_live[others.pop(0)])
-            item = merge(items, named_live[element], item)
-        merged.append(item)
-    return merged + [named_live[element] for element in others]
+    """In the order of `wanted`; elements of `live` alone keep their place, and come before new ones there."""
+    items = item_node(node)
+    before = {item_element(node, item): item for item in live}
+    after = {item_element(node, item): item for item in wanted}
+    merged, waiting, taken = [], list(before), set()
+    for element, item in after.items():
+        while waiting and (waiting[0] not in after or waiting[0] in taken):
+            merged += _own(before, waiting.pop(0), after)
+        merged.append(merge(items, before[element], item) if element in before else item)
+        taken.add(element)
+    return merged + [item for element in waiting for item in _own(before, element, after)]
+
+
+def _own(before: dict[str, Any], element: str, after: dict[str, Any]) -> list[Any]:
+    """The live element, unless the wanted list has it too and so places it."""
+    return [] if element in after else [before[element]]
 
 
 def without(node: Node, value: Any, doomed: set[Path], path: Path = ()) -> Any:
