@@ -85,8 +85,8 @@ class Resource(Model):
 
     @property
     def age_key(self) -> tuple[str, str, str]:
-        """Sorts oldest first; a tie goes by namespace and name, as in Istio."""
-        return self.metadata.creation_timestamp, self.metadata.namespace, self.metadata.name
+        """Sorts oldest first; a tie (timestamps are whole seconds) goes by name and namespace, as in Istio."""
+        return self.metadata.creation_timestamp, self.metadata.name, self.metadata.namespace
 
 
 S = TypeVar("S")

@@ -84,6 +84,13 @@ class Destination(Model):
     headers: Headers | None = None
 
 
+class Mirror(Model):
+    """A copy of a share of the requests, whose answers no one waits for."""
+
+    destination: Destination
+    percentage: float = 100.0
+
+
 class Rule(Model):
     """One entry of a virtual host: one match block of one `spec.http[]`, or a default route (http and match None).
 
@@ -96,8 +103,7 @@ class Rule(Model):
     source: Source | None = None
     consistent_hash: tuple[ConsistentHashLB, ...] = ()
     """The hash policies of the destinations' DestinationRules: they live on the route in Envoy."""
-    mirrors: tuple[Destination, ...] = ()
-    """Where copies go: `http.mirror` (if set), then `http.mirrors`, in order; percentages are read from `http`."""
+    mirrors: tuple[Mirror, ...] = ()
 
 
 class Host(Model):
@@ -179,6 +185,8 @@ class Subset(Model):
     namespace: str = ""
     address: str = ""
     """For STRICT_DNS and LOGICAL_DNS: the name to resolve."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Labels that an endpoint's Pod must carry, sorted: those of the DestinationRule's subset."""
 
 
 class Inbound(Model):
@@ -268,3 +276,5 @@ class InboundView(Model):
 class GatewayView(Model):
     namespace: str
     labels: tuple[tuple[str, str], ...]
+    container_ports: tuple[tuple[str, int], ...] = ()
+    """Named container ports, for targetPorts given by name."""

@@ -99,6 +99,10 @@ class Table(Generic[R]):
         return changed
 
 
+def by_namespace(obj: Resource) -> Iterable[str]:
+    return (obj.metadata.namespace,)
+
+
 def _oldest_first(members: Iterable[R]) -> tuple[R, ...]:
     return tuple(sorted(members, key=lambda obj: obj.age_key))
 

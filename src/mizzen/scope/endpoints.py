@@ -1,0 +1,101 @@
+"""The addresses behind a cluster. Apart from scopes: a Pod that comes or goes touches its own clusters alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from mizzen.api.core import Node, Pod
+from mizzen.api.discovery import SERVICE_NAME, EndpointConditions, EndpointSlice
+from mizzen.api.discovery import Endpoint as SliceEndpoint
+from mizzen.scope.destination_rules import lookup, rulebook
+from mizzen.scope.model import Endpoint
+from mizzen.scope.services import MeshPort, MeshService, catalog
+from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.workloads import canonical_name, canonical_revision, workload_name
+
+CLUSTER_ID = "Kubernetes"
+TLS_MODE = "security.istio.io/tlsMode"
+REGION, ZONE, SUBZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"
+Labels = tuple[tuple[str, str], ...]
+
+
+def slice_owner(one: EndpointSlice) -> Iterable[tuple[str, str]]:
+    """Namespace and name of the Service that a slice belongs to."""
+    name = one.metadata.labels.get(SERVICE_NAME)
+    return ((one.metadata.namespace, name),) if name else ()
+
+
+def endpoints(snapshot: Snapshot, host: str, port: int, subset: str = "", namespace: str = "") -> tuple[Endpoint, ...]:
+    """The endpoints of a cluster as clients in `namespace` see it: their DestinationRule says what the subset is.
+
+    Empty for what is unknown: a host, a port, a subset.
+    """
+    labels: Labels | None = ()
+    if subset:
+        service = catalog(snapshot).by_host.get(host)
+        owner = service.namespace if service else ""
+        rule = lookup(snapshot.memo, rulebook(snapshot), namespace, frozenset(), owner).rule(host)
+        found = rule.subset(subset) if rule else None
+        labels = tuple(sorted(found.spec.labels.items())) if found else None
+    return endpoints_with(snapshot, host, port, labels) if labels is not None else ()
+
+
+def endpoints_with(snapshot: Snapshot, host: str, port: int, labels: Labels = ()) -> tuple[Endpoint, ...]:
+    """The endpoints whose Pods carry all `labels` (of `Subset.labels`), sorted by address."""
+    service = catalog(snapshot).by_host.get(host)
+    served = service.port(port) if service else None
+    if service is None or served is None:
+        return ()
+    wanted = dict(labels).items()
+    found = {
+        endpoint.address: endpoint
+        for endpoint, pod_labels in _all(snapshot, service, served)
+        if wanted <= pod_labels.items()
+    }
+    return tuple(found[address] for address in sorted(found))
+
+
+def _all(snapshot: Snapshot, service: MeshService, port: MeshPort) -> Iterator[tuple[Endpoint, Mapping[str, str]]]:
+    """Every endpoint of a port, with its Pod's labels."""
+    unready_too = service.object.spec.publish_not_ready_addresses
+    slices = snapshot.table(EndpointSlice).grouped(slice_owner)
+    for one in slices.get((service.namespace, service.name), ()):
+        number = next((entry.port for entry in one.ports if entry.name == port.name), None)
+        for entry in one.endpoints if number is not None else ():
+            if entry.addresses and (unready_too or _is_ready(entry.conditions)):
+                pod = _pod(snapshot, service.namespace, entry)
+                yield _endpoint(snapshot, entry, number or 0, pod), pod.metadata.labels if pod else {}
+
+
+def _is_ready(conditions: EndpointConditions) -> bool:
+    return conditions.ready is not False
+
+
+def _pod(snapshot: Snapshot, namespace: str, entry: SliceEndpoint) -> Pod | None:
+    target = entry.target_ref
+    if target is None or target.kind != "Pod":
+        return None
+    return snapshot.get(Pod, target.namespace or namespace, target.name)
+
+
+def _endpoint(snapshot: Snapshot, entry: SliceEndpoint, port: int, pod: Pod | None) -> Endpoint:
+    node_name = entry.node_name or (pod.spec.node_name if pod else "")
+    node = snapshot.get(Node, "", node_name)
+    place = node.metadata.labels if node else {}
+    return Endpoint(
+        address=entry.addresses[0],
+        port=port,
+        ready=_is_ready(entry.conditions),
+        region=place.get(REGION, ""),
+        zone=entry.zone or place.get(ZONE, ""),
+        subzone=place.get(SUBZONE, ""),
+        tls_mode=pod.metadata.labels.get(TLS_MODE, "") if pod else "",
+        workload=_workload(snapshot, pod) if pod else "",
+    )
+
+
+def _workload(snapshot: Snapshot, pod: Pod) -> str:
+    name = workload_name(snapshot, pod)
+    labels = pod.metadata.labels
+    parts = (name, pod.metadata.namespace, canonical_name(labels, name), canonical_revision(labels), CLUSTER_ID)
+    return ";".join(parts)

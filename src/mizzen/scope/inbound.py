@@ -1,0 +1,88 @@
+"""What a workload serves through its sidecar: one entry per container port that some Service leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from mizzen.api.base import Problem
+from mizzen.api.mesh import MeshConfig
+from mizzen.scope.destination_rules import Lookup, lookup, rulebook
+from mizzen.scope.memo import Memo
+from mizzen.scope.model import Inbound, InboundScope, InboundView
+from mizzen.scope.problems import problem
+from mizzen.scope.services import MeshPort, MeshService, catalog
+from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.subsets import policy_in_force
+
+
+def inbound(snapshot: Snapshot, view: InboundView) -> InboundScope:
+    """The ports of one workload. The same object as before when nothing it depends on changed."""
+    memo = snapshot.memo
+    services = selecting(catalog(snapshot).by_namespace.get(view.namespace, ()), dict(view.labels))
+    rules = lookup(memo, rulebook(snapshot), view.namespace, frozenset(), view.namespace)
+    ports = frozenset(view.container_ports)
+    return memo(_inbound_scope, memo, services, ports, rules, snapshot.mesh)
+
+
+def selecting(services: Iterable[MeshService], labels: Mapping[str, str]) -> tuple[MeshService, ...]:
+    """The Services whose selector these labels meet, oldest first. No selector selects nothing."""
+    found = [
+        service
+        for service in services
+        if service.object.spec.selector and service.object.spec.selector.items() <= labels.items()
+    ]
+    return tuple(sorted(found, key=lambda service: service.object.age_key))
+
+
+def container_port(port: MeshPort, named: Mapping[str, int]) -> int | None:
+    """The number behind a targetPort; None when the Pod has no port of that name."""
+    return port.target if isinstance(port.target, int) else named.get(port.target)
+
+
+def _inbound_scope(
+    memo: Memo,
+    services: tuple[MeshService, ...],
+    container_ports: frozenset[tuple[str, int]],
+    rules: Lookup,
+    mesh: MeshConfig,
+) -> InboundScope:
+    taken: dict[int, tuple[MeshService, MeshPort]] = {}
+    problems: list[Problem] = []
+    for service, port, number in _served(services, dict(container_ports)):
+        first = taken.setdefault(number, (service, port))
+        if first[1].protocol is not port.protocol:
+            problems.append(_conflict(number, first, (service, port)))
+    return InboundScope(
+        ports=tuple(_inbound(memo, number, *taken[number], rules) for number in sorted(taken)),
+        mesh=mesh,
+        problems=tuple(problems),
+    )
+
+
+def _served(services: Iterable[MeshService], named: Mapping[str, int]) -> Iterator[tuple[MeshService, MeshPort, int]]:
+    for service in services:
+        for port in service.ports:
+            number = container_port(port, named)
+            if number is not None:
+                yield service, port, number
+
+
+def _inbound(memo: Memo, number: int, service: MeshService, port: MeshPort, rules: Lookup) -> Inbound:
+    rule = rules.rule(service.host)
+    return Inbound(
+        port=number,
+        service_port=port.number,
+        protocol=port.protocol,
+        host=service.host,
+        policy=policy_in_force(memo, rule, port.number) if rule else None,
+    )
+
+
+def _conflict(number: int, kept: tuple[MeshService, MeshPort], other: tuple[MeshService, MeshPort]) -> Problem:
+    return problem(
+        other[0].object,
+        "IST0116",
+        "spec.ports",
+        f"Port {number} of the Pods is {kept[1].protocol} for the older Service {kept[0].name}, and "
+        f"{other[1].protocol} here; {kept[1].protocol} holds. Give the ports of both Services the same protocol.",
+    )

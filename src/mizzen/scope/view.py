@@ -1,0 +1,56 @@
+"""Who asks, reduced to what can change the answer, so that as many proxies as possible share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mizzen.api.base import Model
+from mizzen.api.core import Pod
+from mizzen.scope.destination_rules import rulebook
+from mizzen.scope.model import GatewayView, InboundView, OutboundView
+from mizzen.scope.routes import mesh_routes
+from mizzen.scope.snapshot import Snapshot
+
+
+class Proxy(Model):
+    """A proxy as its node metadata describes it."""
+
+    namespace: str
+    name: str = ""
+    """The Pod's."""
+    labels: Mapping[str, str] = {}
+    address: str = ""
+
+
+def outbound_view(snapshot: Snapshot, proxy: Proxy) -> OutboundView:
+    """Keeps only the labels that some `sourceLabels` or DestinationRule `workloadSelector` asks about."""
+    rules = rulebook(snapshot).of(proxy.namespace)
+    asked = mesh_routes(snapshot, proxy.namespace).labels | (rules.labels if rules else frozenset())
+    kept = sorted((key, value) for key, value in proxy.labels.items() if key in asked)
+    return OutboundView(namespace=proxy.namespace, labels=tuple(kept))
+
+
+def inbound_view(snapshot: Snapshot, proxy: Proxy) -> InboundView:
+    return InboundView(
+        namespace=proxy.namespace,
+        labels=tuple(sorted(proxy.labels.items())),
+        container_ports=container_ports(snapshot.get(Pod, proxy.namespace, proxy.name)),
+    )
+
+
+def gateway_view(snapshot: Snapshot, proxy: Proxy) -> GatewayView:
+    return GatewayView(
+        namespace=proxy.namespace,
+        labels=tuple(sorted(proxy.labels.items())),
+        container_ports=container_ports(snapshot.get(Pod, proxy.namespace, proxy.name)),
+    )
+
+
+def container_ports(pod: Pod | None) -> tuple[tuple[str, int], ...]:
+    """Container ports by name, sorted; of a name that stands twice the first counts, as for Kubernetes."""
+    found: dict[str, int] = {}
+    for container in pod.spec.containers if pod else ():
+        for port in container.ports:
+            if port.name:
+                found.setdefault(port.name, port.container_port)
+    return tuple(sorted(found.items()))
