@@ -10,13 +10,13 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from mizzen.embedded.apiserver.application import Application, open_application
 from mizzen.embedded.apiserver.connections import Connections
 from mizzen.embedded.apiserver.http_server import HttpServer, tls_context
-from mizzen.embedded.apiserver.pki import Pki, ensure_pki
+from mizzen.embedded.apiserver.pki import ensure_pki
 from mizzen.embedded.apiserver.store import StoreTooNew
 
 log = logging.getLogger("mizzen.apiserver")
@@ -27,15 +27,18 @@ def main() -> None:
     options = _options()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        import uvloop
-
-        run = uvloop.run
-    except ImportError:
-        run = asyncio.run
-    try:
-        run(serve(options))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(options))
     except StoreTooNew as refusal:
         sys.exit(str(refusal))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _options() -> argparse.Namespace:

@@ -15,6 +15,7 @@ from mizzen.embedded.apiserver import crds, errors, pods, strategy, validation
 from mizzen.embedded.apiserver.allocation import Allocations
 from mizzen.embedded.apiserver.defaulting import apply_defaults
 from mizzen.embedded.apiserver.operation import Operation
+from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.store import Key, Store
 from mizzen.kube.api import JSON
 
@@ -39,11 +40,14 @@ class AdmissionChain:
     allocations: Allocations
     now: Callable[[], datetime]
 
+    def default(self, kind: ResourceType, obj: JSON) -> None:
+        """Owned by whoever writes the object; what comes later, admission's, is nobody's."""
+        apply_defaults(kind, obj)
+
     async def mutate(self, operation: Operation) -> None:
         self._check_namespace(operation)
         if operation.obj is None:
             return
-        apply_defaults(operation.kind, operation.obj)
         self._own_plugins(operation)
         if await self.webhooks.mutate(operation):
             apply_defaults(operation.kind, operation.obj)

@@ -58,7 +58,7 @@ def _from_yaml(body: bytes) -> Any:
     import yaml
 
     try:
-        return yaml.load(body, Loader=yaml.CSafeLoader)  # noqa: S506 - it is the safe loader, in C
+        return yaml.load(body, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise errors.bad_request(f"error converting YAML to JSON: {error}") from None
 

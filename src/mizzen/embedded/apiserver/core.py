@@ -6,6 +6,7 @@ subresources.py. Authentication has happened before; see authn.py for who may do
 
 from __future__ import annotations
 
+import copy
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from mizzen.embedded.apiserver.shapes import Shaper
 from mizzen.embedded.apiserver.store import Store
 from mizzen.embedded.apiserver.subresources import Subresources
 from mizzen.embedded.apiserver.target import Target, parse
-from mizzen.embedded.apiserver.wire import Answer, Request, Response, Stream, reply, representation
+from mizzen.embedded.apiserver.wire import Answer, Request, Response, Stream, reply
 from mizzen.kube.api import JSON, ApiError
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "HEAD": "get"}
@@ -161,7 +162,7 @@ class Core:
     async def _replace(self, request: Request, target: Target) -> Answer:
         call, body = bodies.call_of(request), bodies.decode_object(request)
         body = bodies.fit(target.kind, self._incoming(target, body), call, request)
-        new = await self.objects.update(self._stored_face(target), lambda _: dict(body), call)
+        new = await self.objects.update(self._stored_face(target), lambda _: copy.deepcopy(body), call)
         return self._written(request, target, new, 200)
 
     async def _patch(self, request: Request, target: Target) -> Answer:

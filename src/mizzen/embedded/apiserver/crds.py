@@ -23,7 +23,7 @@ def problems(crd: JSON) -> list[Cause]:
         causes.append(errors.required("spec.scope"))
     wanted = f"{names.get('plural')}.{spec.get('group')}"
     if crd["metadata"]["name"] != wanted:
-        why = f'must be spec.names.plural+"."+spec.group'
+        why = 'must be spec.names.plural+"."+spec.group'
         causes.append(errors.invalid_value("metadata.name", crd["metadata"]["name"], why))
     if sum(1 for version in versions if version.get("storage")) != 1:
         why = "must have exactly one version marked as storage version"
@@ -45,7 +45,8 @@ def accept(crd: JSON, old: JSON | None, now: str) -> None:
     names.setdefault("singular", names["kind"].lower())
     names.setdefault("listKind", f"{names['kind']}List")
     spec.setdefault("conversion", {"strategy": "None"})
-    status = crd.setdefault("status", (old or {}).get("status") or {})
+    status: JSON = {**((old or {}).get("status") or {}), **(crd.get("status") or {})}
+    crd["status"] = status
     before = status.get("storedVersions") or []
     stored = [version["name"] for version in spec["versions"] if version.get("storage")]
     status["storedVersions"] = [*before, *(each for each in stored if each not in before)]

@@ -183,7 +183,7 @@ class LocalApi:
         answer = await self._core.handle(request)
         if not isinstance(answer, Response):
             raise errors.bad_request(f"{path} is a stream; raw speaks JSON")
-        document = msgspec.json.decode(answer.body) if "json" in answer.content_type else answer.body.decode()
+        document: Any = msgspec.json.decode(answer.body) if "json" in answer.content_type else answer.body.decode()
         if answer.status >= 400:
             raise errors.failure(answer.status, document["reason"], document["message"], document.get("details"))
         return document

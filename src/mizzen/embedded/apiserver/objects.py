@@ -27,6 +27,8 @@ ATTEMPTS = 20
 class Admission(Protocol):
     """What stands between a request and the store. Each may raise an ApiError."""
 
+    def default(self, kind: ResourceType, obj: JSON) -> None: ...
+
     async def mutate(self, operation: Operation) -> None: ...
 
     async def validate(self, operation: Operation) -> None: ...
@@ -88,13 +90,14 @@ class Objects:
     async def _create_once(self, target: Target, obj: JSON, call: Call) -> JSON:
         kind = target.kind
         strategy.reset_for_create(kind, obj, str(uuid4()), self.now())
+        self.admission.default(kind, obj)
+        self.fields.track(kind, None, obj, call, "")
         operation = Operation("CREATE", kind, target.namespace, target.name, obj, None, call)
         await self.admission.mutate(operation)
         assert operation.obj is not None
         try:
             self.admission.prepare(operation)
             await self.admission.validate(operation)
-            self.fields.track(kind, None, operation.obj, call, "")
             if call.dry_run:
                 self.admission.release(operation)
                 return operation.obj
@@ -142,17 +145,10 @@ class Objects:
 
     async def _update_once(self, target: Target, entry: Entry, change: Change, call: Call) -> JSON:
         old = served(target.kind, entry)
-        new = change(served(target.kind, entry))
-        operation = Operation(
-            "UPDATE",
-            target.kind,
-            target.namespace,
-            target.name,
-            self._updated(target, old, new),
-            old,
-            call,
-            target.subresource,
-        )
+        new = self._updated(target, old, change(served(target.kind, entry)))
+        self.admission.default(target.kind, new)
+        self.fields.track(target.kind, old, new, call, target.subresource)
+        operation = Operation("UPDATE", target.kind, target.namespace, target.name, new, old, call, target.subresource)
         await self.admission.mutate(operation)
         assert operation.obj is not None
         try:
@@ -168,7 +164,6 @@ class Objects:
         self.admission.prepare(operation)
         strategy.bump_generation(kind, old, new)
         await self.admission.validate(operation)
-        self.fields.track(kind, old, new, call, target.subresource)
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if strategy.same(old, new):
             return old

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-
 from mizzen.embedded.apiserver.errors import Cause
 from mizzen.kube.api import JSON
 

@@ -139,8 +139,18 @@ _LINES: tuple[_Line, ...] = (
 )
 
 _IN_ALL = frozenset(
-    "pods services replicationcontrollers daemonsets deployments replicasets statefulsets jobs cronjobs "
-    "horizontalpodautoscalers".split()
+    [
+        "pods",
+        "services",
+        "replicationcontrollers",
+        "daemonsets",
+        "deployments",
+        "replicasets",
+        "statefulsets",
+        "jobs",
+        "cronjobs",
+        "horizontalpodautoscalers",
+    ]
 )
 _CATEGORIES = {
     "customresourcedefinitions": ("api-extensions",),

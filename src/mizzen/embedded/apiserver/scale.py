@@ -15,7 +15,8 @@ _BUILT_IN = {
 
 def _paths(kind: ResourceType) -> JSON:
     version = kind.crd_version or {}
-    return (version.get("subresources") or {}).get("scale") or _BUILT_IN
+    declared: JSON = (version.get("subresources") or {}).get("scale") or _BUILT_IN
+    return declared
 
 
 def _read(obj: JSON, path: str) -> Any:
@@ -31,15 +32,19 @@ def _selector_text(kind: ResourceType, obj: JSON) -> str:
     selector = obj["spec"].get("selector") or {}
     labels = selector if kind.storage == "replicationcontrollers" else selector.get("matchLabels") or {}
     parts = [f"{key}={value}" for key, value in sorted(labels.items())]
-    for each in () if kind.storage == "replicationcontrollers" else selector.get("matchExpressions") or ():
-        parts.append(_expression(each))
-    return ",".join(parts)
+    expressions = () if kind.storage == "replicationcontrollers" else selector.get("matchExpressions") or ()
+    return ",".join([*parts, *map(_expression, expressions)])
 
 
 def _expression(each: JSON) -> str:
     values = ",".join(each.get("values") or ())
-    words = {"In": f"{each['key']} in ({values})", "NotIn": f"{each['key']} notin ({values})"}
-    return {**words, "Exists": each["key"], "DoesNotExist": f"!{each['key']}"}[each["operator"]]
+    words: dict[str, str] = {
+        "In": f"{each['key']} in ({values})",
+        "NotIn": f"{each['key']} notin ({values})",
+        "Exists": each["key"],
+        "DoesNotExist": f"!{each['key']}",
+    }
+    return words[each["operator"]]
 
 
 def scale_of(kind: ResourceType, obj: JSON) -> JSON:

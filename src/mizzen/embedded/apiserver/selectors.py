@@ -123,12 +123,31 @@ def field_value(document: JSON, path: str) -> str:
 
 _FIELDS: dict[str, frozenset[str]] = {
     "pods": frozenset(
-        "spec.nodeName spec.restartPolicy spec.schedulerName spec.serviceAccountName spec.hostNetwork status.phase "
-        "status.podIP status.nominatedNodeName".split()
+        [
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ]
     ),
     "events": frozenset(
-        "involvedObject.kind involvedObject.namespace involvedObject.name involvedObject.uid involvedObject.apiVersion "
-        "involvedObject.resourceVersion involvedObject.fieldPath reason reportingComponent source type".split()
+        [
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ]
     ),
     "secrets": frozenset({"type"}),
     "namespaces": frozenset({"status.phase"}),

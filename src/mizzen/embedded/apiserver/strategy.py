@@ -15,13 +15,25 @@ GENERATE_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 
 _WITH_GENERATION = frozenset(
-    "deployments.apps replicasets.apps statefulsets.apps daemonsets.apps jobs.batch cronjobs.batch "
-    "replicationcontrollers poddisruptionbudgets.policy ingresses.networking.k8s.io "
-    "networkpolicies.networking.k8s.io ingressclasses.networking.k8s.io customresourcedefinitions.apiextensions.k8s.io "
-    "mutatingwebhookconfigurations.admissionregistration.k8s.io "
-    "validatingwebhookconfigurations.admissionregistration.k8s.io "
-    "validatingadmissionpolicies.admissionregistration.k8s.io "
-    "validatingadmissionpolicybindings.admissionregistration.k8s.io endpointslices.discovery.k8s.io".split()
+    [
+        "deployments.apps",
+        "replicasets.apps",
+        "statefulsets.apps",
+        "daemonsets.apps",
+        "jobs.batch",
+        "cronjobs.batch",
+        "replicationcontrollers",
+        "poddisruptionbudgets.policy",
+        "ingresses.networking.k8s.io",
+        "networkpolicies.networking.k8s.io",
+        "ingressclasses.networking.k8s.io",
+        "customresourcedefinitions.apiextensions.k8s.io",
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+        "validatingwebhookconfigurations.admissionregistration.k8s.io",
+        "validatingadmissionpolicies.admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+        "endpointslices.discovery.k8s.io",
+    ]
 )
 _SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 _INITIAL_STATUS: dict[str, JSON] = {

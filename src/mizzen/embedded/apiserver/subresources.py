@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -65,7 +66,7 @@ class Subresources:
     async def _put(self, request: Request, target: Target) -> Answer:
         call = bodies.call_of(request)
         body = bodies.fit(target.kind, bodies.decode_object(request), call, request)
-        new = await self.objects.update(target, lambda _: dict(body), call)
+        new = await self.objects.update(target, lambda _: copy.deepcopy(body), call)
         return Response(Shaper(target.kind, request).one(new))
 
     async def _patch(self, request: Request, target: Target) -> Answer:
@@ -216,7 +217,7 @@ def choose_container(pod: JSON, asked: str) -> str:
     """The container that is meant; the only one if none is named. Raises 400."""
     name, spec = pod["metadata"]["name"], pod["spec"]
     parts = ("initContainers", "containers", "ephemeralContainers")
-    names = {part: [each["name"] for each in spec.get(part) or ()] for part in parts}
+    names: dict[str, list[str]] = {part: [each["name"] for each in spec.get(part) or ()] for part in parts}
     if asked and any(asked in found for found in names.values()):
         return asked
     if asked:

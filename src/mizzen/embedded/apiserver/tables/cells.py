@@ -116,8 +116,8 @@ def selector(value: JSON | None) -> str:
     """A LabelSelector on one line."""
     value = value or {}
     parts = [f"{key}={each}" for key, each in sorted((value.get("matchLabels") or {}).items())]
-    for each in value.get("matchExpressions") or ():
-        parts.append(_OPERATORS[each["operator"]].format(each["key"], ",".join(each.get("values") or ())))
+    expressions = value.get("matchExpressions") or ()
+    parts += [_OPERATORS[e["operator"]].format(e["key"], ",".join(e.get("values") or ())) for e in expressions]
     return joined(parts)
 
 

@@ -32,14 +32,14 @@ def _service_port(port: JSON) -> str:
 
 
 def _endpoints(endpoints: JSON) -> str:
-    subsets = endpoints.get("subsets") or ()
-    found: list[str] = []
-    for subset in subsets:
-        ports = subset.get("ports") or [None]
-        for port in ports:
-            for address in subset.get("addresses") or ():
-                found.append(address["ip"] if port is None else f"{address['ip']}:{port['port']}")
+    found = [shown for subset in endpoints.get("subsets") or () for shown in _subset_addresses(subset)]
     return _shortened(found, " + {} more...")
+
+
+def _subset_addresses(subset: JSON) -> list[str]:
+    addresses = [each["ip"] for each in subset.get("addresses") or ()]
+    ports = subset.get("ports")
+    return [f"{address}:{port['port']}" for port in ports for address in addresses] if ports else addresses
 
 
 def _shortened(values: list[str], tail: str) -> str:
