@@ -1,0 +1,234 @@
+"""ClusterIPs and node ports for real: a table in a private network namespace, and Pods behind veth pairs."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+
+import pytest
+from pyroute2 import IPRoute, NetNS
+
+from mizzen.embedded.box.network import attach, prepare_box
+from mizzen.embedded.node.service_table import TABLE
+from mizzen.embedded.node.services import run_services
+from mizzen.kube.api import WELL_KNOWN
+from mizzen.kube.memory import MemoryApi
+from mizzen.nftables.messages import delete_table
+from mizzen.nftables.netlink import commit, table_names
+
+pytestmark = [pytest.mark.process, pytest.mark.root]
+
+VIP = "10.96.7.7"
+POD = """
+import ctypes, socket, sys, threading
+assert ctypes.CDLL(None).unshare(0x40000000) == 0
+print("apart", flush=True)
+sys.stdin.readline()
+def serve_udp(server):
+    while True:
+        _, peer = server.recvfrom(10)
+        server.sendto(sys.argv[1].encode(), peer)
+def serve_tcp(server):
+    while True:
+        connection, peer = server.accept()
+        connection.sendall(f"{sys.argv[1]} {peer[0]}".encode()); connection.close()
+datagrams = socket.socket(type=socket.SOCK_DGRAM); datagrams.bind(("0.0.0.0", 53))
+threading.Thread(target=serve_udp, args=(datagrams,), daemon=True).start()
+threading.Thread(target=serve_tcp, args=(socket.create_server(("0.0.0.0", 8080)),), daemon=True).start()
+print("serving", flush=True)
+for line in sys.stdin:
+    address, port = line.split()
+    try:
+        connection = socket.create_connection((address, int(port)), 2)
+        print(connection.recv(100).decode(), flush=True)
+    except OSError as error:
+        print(error, flush=True)
+"""
+
+
+class Pod:
+    """A process in a network namespace of its own, wired as the node wires Pods: a /32 behind a bridge port."""
+
+    def __init__(self, name, address):
+        self.name, self.address = name, address
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", POD, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout.readline() == "apart\n"
+        self._plug_in()
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "serving\n"
+
+    def _plug_in(self):
+        namespace = f"/proc/{self.process.pid}/ns/net"
+        with IPRoute() as route:
+            route.link("add", ifname=self.name, kind="veth", peer={"ifname": "eth0", "net_ns_fd": namespace})
+        attach(self.name)
+        with NetNS(namespace, flags=0) as inside:
+            eth0 = inside.link_lookup(ifname="eth0")[0]
+            inside.link("set", index=1, state="up")
+            inside.addr("add", index=eth0, address=self.address, prefixlen=32)
+            inside.link("set", index=eth0, state="up")
+            inside.route("add", dst="10.244.0.1/32", oif=eth0, scope="link")
+            inside.route("add", dst="default", gateway="10.244.0.1", oif=eth0)
+
+    def call(self, address, port):
+        self.process.stdin.write(f"{address} {port}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def pods(private_network):
+    prepare_box()
+    started = [Pod("one", "10.244.0.11"), Pod("two", "10.244.0.12")]
+    yield started
+    for pod in started:
+        pod.end()
+
+
+def service(**spec):
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "dns", "port": 53, "protocol": "UDP"}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"clusterIP": VIP, "ports": ports, **spec},
+    }
+
+
+def endpoint_slice(*addresses):
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
+    }
+
+
+@asynccontextmanager
+async def running(api):
+    task = asyncio.create_task(run_services(api))
+    try:
+        while TABLE not in table_names():
+            await asyncio.sleep(0.01)
+            assert not task.done(), task.result()
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition, seconds=5.0):
+    give_up = time.monotonic() + seconds
+    while not (result := await asyncio.to_thread(condition)):
+        assert time.monotonic() < give_up, "it did not happen in time"
+        await asyncio.sleep(0.01)
+    return result
+
+
+def call(address, port):
+    try:
+        with socket.create_connection((address, port), 2) as connection:
+            return connection.recv(100).decode().split()[0]
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+async def served(api, *pods, **spec):
+    await api.create(WELL_KNOWN.services, service(**spec), "default")
+    await api.create(WELL_KNOWN.endpointslices, endpoint_slice(*(pod.address for pod in pods)), "default")
+
+
+async def test_calls_are_spread_over_the_endpoints(pods):
+    api = MemoryApi()
+    await served(api, *pods)
+    async with running(api):
+        answers = Counter([await asyncio.to_thread(call, VIP, 80) for _ in range(60)])
+    assert set(answers) == {"one", "two"}
+    assert min(answers.values()) >= 10
+
+
+async def test_pods_call_services_with_their_own_address_and_even_themselves(pods):
+    api = MemoryApi()
+    await served(api, pods[0])
+    async with running(api):
+        assert pods[1].call(VIP, 80) == "one 10.244.0.12"
+        assert pods[0].call(VIP, 80).startswith("one ")
+
+
+async def test_datagrams_find_their_way(pods):
+    api = MemoryApi()
+    await served(api, pods[1])
+    async with running(api):
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.settimeout(2)
+            client.sendto(b"hello", (VIP, 53))
+            assert client.recv(100) == b"two"
+
+
+async def test_endpoints_come_and_go(pods):
+    one, two = pods
+    api = MemoryApi()
+    await served(api, one)
+    async with running(api):
+        assert call(VIP, 80) == "one"
+        await api.replace(WELL_KNOWN.endpointslices, endpoint_slice(two.address), "default")
+        await until(lambda: call(VIP, 80) == "two")
+        await api.replace(WELL_KNOWN.endpointslices, endpoint_slice(), "default")
+        await until(lambda: call(VIP, 80) == "Connection refused")
+        await api.replace(WELL_KNOWN.endpointslices, endpoint_slice(one.address), "default")
+        await until(lambda: call(VIP, 80) == "one")
+        await api.delete(WELL_KNOWN.services, "web", "default")
+        await until(lambda: call(VIP, 80) not in ("one", "Connection refused"))
+
+
+async def test_without_endpoints_pods_are_refused_at_once(pods):
+    api = MemoryApi()
+    await served(api)
+    async with running(api):
+        began = time.monotonic()
+        assert "refused" in pods[0].call(VIP, 80)
+        assert time.monotonic() - began < 1
+
+
+async def test_node_ports_and_external_addresses(pods):
+    api = MemoryApi()
+    port = {"name": "http", "port": 80, "nodePort": 31080}
+    await served(api, pods[0], type="LoadBalancer", ports=[port], externalIPs=["10.244.0.1"])
+    async with running(api):
+        assert call("10.244.0.1", 31080) == "one"
+        assert call("10.244.0.1", 80) == "one"
+        assert pods[1].call("10.244.0.1", 31080) == "one 10.244.0.12"
+
+
+async def test_a_restart_takes_over_without_cutting_connections(pods):
+    api = MemoryApi()
+    await served(api, pods[0])
+    async with running(api):
+        assert call(VIP, 80) == "one"
+    assert call(VIP, 80) == "one"
+    async with running(api):
+        await api.replace(WELL_KNOWN.endpointslices, endpoint_slice(pods[1].address), "default")
+        await until(lambda: call(VIP, 80) == "two")
+
+
+async def test_a_table_that_someone_removed_is_written_anew(pods):
+    api = MemoryApi()
+    await served(api, pods[0])
+    async with running(api):
+        commit([delete_table(TABLE)])
+        await api.replace(WELL_KNOWN.endpointslices, endpoint_slice(pods[1].address), "default")
+        await until(lambda: call(VIP, 80) == "two")

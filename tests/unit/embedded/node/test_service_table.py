@@ -1,0 +1,132 @@
+import pytest
+
+from mizzen.embedded.node.service_table import changes, service_ports, state_of, table
+
+VIP = "10.96.7.7"
+
+
+def service(name="web", ports=({"name": "http", "port": 80},), created="2026-01-01T00:00:00Z", status=None, **spec):
+    return {
+        "metadata": {"name": name, "namespace": "default", "creationTimestamp": created},
+        "spec": {"clusterIP": VIP, "ports": list(ports), **spec},
+        "status": status or {},
+    }
+
+
+def endpoint_slice(*endpoints, port=8080, name="http", service_name="web", **fields):
+    return {
+        "metadata": {"name": "web-1", "namespace": "default", "labels": {"kubernetes.io/service-name": service_name}},
+        "addressType": "IPv4",
+        "ports": [{"name": name, "port": port, "protocol": "TCP"}],
+        "endpoints": list(endpoints),
+        **fields,
+    }
+
+
+def at(address, **conditions):
+    return {"addresses": [address], "conditions": conditions}
+
+
+def only_port(services, slices, **options):
+    (port,) = service_ports(services, slices, **options)
+    return port
+
+
+def test_ready_endpoints_answer():
+    slices = [endpoint_slice(at("10.244.0.2", ready=True), at("10.244.0.3", ready=False), at("10.244.0.4"))]
+    assert only_port([service()], slices).endpoints == (("10.244.0.2", 8080), ("10.244.0.4", 8080))
+
+
+def test_endpoints_that_end_serve_when_nobody_else_does():
+    ending = at("10.244.0.3", ready=False, serving=True, terminating=True)
+    assert only_port([service()], [endpoint_slice(ending)]).endpoints == (("10.244.0.3", 8080),)
+    both = endpoint_slice(ending, at("10.244.0.2", ready=True))
+    assert only_port([service()], [both]).endpoints == (("10.244.0.2", 8080),)
+
+
+def test_a_slices_port_belongs_to_the_service_port_of_its_name():
+    slices = [endpoint_slice(at("10.244.0.2")), endpoint_slice(at("10.244.0.2"), name="admin", port=9090)]
+    ports = service_ports([service(ports=[{"name": "http", "port": 80}, {"name": "admin", "port": 81}])], slices)
+    assert [port.endpoints for port in ports] == [(("10.244.0.2", 8080),), (("10.244.0.2", 9090),)]
+
+
+def test_several_slices_of_one_service_are_joined():
+    slices = [endpoint_slice(at("10.244.0.2")), endpoint_slice(at("10.244.0.3"))]
+    assert len(only_port([service()], slices).endpoints) == 2
+
+
+def test_slices_of_other_services_and_of_ipv6_are_not_ours():
+    slices = [endpoint_slice(at("10.244.0.2"), service_name="other"), endpoint_slice(at("fd00::2"), addressType="IPv6")]
+    assert only_port([service()], slices).endpoints == ()
+
+
+@pytest.mark.parametrize("spec", [{"clusterIP": "None"}, {"clusterIP": None}, {"type": "ExternalName"}])
+def test_services_without_an_address_are_left_out(spec):
+    assert service_ports([service(**spec)], []) == []
+
+
+def test_external_addresses_are_the_services_too():
+    status = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "example.com"}]}}
+    port = only_port([service(externalIPs=["192.0.2.2"], status=status)], [])
+    assert port.addresses == ((VIP, 80), ("192.0.2.2", 80), ("192.0.2.1", 80))
+
+
+def test_what_listens_on_its_own_address_is_left_alone():
+    port = only_port([service()], [], own_addresses=frozenset({VIP}))
+    assert port.addresses == ()
+    assert state_of([port]).refused == frozenset()
+
+
+def test_a_service_without_endpoints_is_refused_and_not_translated():
+    state = state_of(service_ports([service(ports=[{"name": "http", "port": 80, "nodePort": 31000}])], []))
+    assert (state.vips, state.node_ports, state.chains) == ({}, {}, {})
+    assert state.refused == {(VIP, 6, 80)}
+    assert state.refused_node_ports == {(6, 31000)}
+
+
+def test_the_older_service_keeps_an_address_that_two_claim():
+    services = [service("new", created="2026-02-01T00:00:00Z"), service("old")]
+    slices = [endpoint_slice(at("10.244.0.2"), service_name=name) for name in ("new", "old")]
+    assert state_of(service_ports(services, slices)).vips == {(VIP, 6, 80): "default/old/tcp/80"}
+
+
+def test_the_table_reads_like_nft():
+    state = state_of(service_ports([service()], [endpoint_slice(at("10.244.0.2"), at("10.244.0.3"))]))
+    text = str(table(state))
+    assert "\tmap vips {\n\t\ttype ipv4_addr . inet_proto . inet_service\n" in text
+    assert f"\t\t{VIP} . 6 . 80 : goto default/web/tcp/80,\n" in text
+    assert "\t\tip daddr . meta l4proto . th dport vmap @vips\n" in text
+    assert "\t\tdnat ip to numgen random mod 2 map @default/web/tcp/80\n" in text
+    assert "\t\tct status & 0x20 != 0 ip saddr . ip daddr @hairpin masquerade\n" in text
+
+
+def kinds(messages):
+    return [(message.verb, message.noun) for message in messages]
+
+
+def test_nothing_changes_when_nothing_changed():
+    state = state_of(service_ports([service()], [endpoint_slice(at("10.244.0.2"))]))
+    assert changes(state, state) == []
+
+
+def test_a_new_endpoint_touches_its_chain_and_no_address():
+    before = state_of(service_ports([service()], [endpoint_slice(at("10.244.0.2"))]))
+    after = state_of(service_ports([service()], [endpoint_slice(at("10.244.0.2"), at("10.244.0.3"))]))
+    assert kinds(changes(before, after)) == [
+        ("delete", "rule"),
+        ("delete", "set"),
+        ("new", "set"),
+        ("new", "elements"),
+        ("new", "rule"),
+        ("new", "elements"),
+    ]
+
+
+def test_references_go_before_chains_and_come_after_them():
+    nothing = state_of([])
+    state = state_of(service_ports([service()], [endpoint_slice(at("10.244.0.2"))]))
+    born = kinds(changes(nothing, state))
+    assert born.index(("new", "chain")) < born.index(("new", "rule")) < len(born) - 1
+    gone = kinds(changes(state, nothing))
+    assert gone[0] == ("delete", "elements")
+    assert gone[-1] == ("delete", "chain")
