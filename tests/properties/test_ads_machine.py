@@ -35,6 +35,7 @@ class Proxy(RuleBasedStateMachine):
         self.inbox: list = []
         self.refusals_seen: set = set()
         self.fresh: Counter = Counter()
+        self.cold: set = set()
 
     @initialize(world=WORLD)
     def connect(self, world) -> None:
@@ -94,6 +95,7 @@ class Proxy(RuleBasedStateMachine):
                 assert known != one.version or self.fresh[url, one.name] > 0, f"{one.name} was sent again unchanged"
                 self.held[url][one.name] = (one.version, one.resource.value)
                 self.fresh[url, one.name] -= 1
+                self.warm(url, one.name)
         for name in response.removed_resources:
             self.held[url].pop(name, None)
         if len(response.resources) == 1:
@@ -104,6 +106,14 @@ class Proxy(RuleBasedStateMachine):
         elif bad:
             error = "it is bad"
         self.take(self.session.on_request(DeltaRequest(url, nonce=response.nonce, error=error)))
+
+    def warm(self, url: str, name: str) -> None:
+        """A cluster that changes waits for endpoints anew, without asking for those that are subscribed to."""
+        if url == CLUSTER and name in self.subscribed[ENDPOINTS]:
+            self.cold.add(name)
+            self.fresh[ENDPOINTS, name] += 1
+        elif url == ENDPOINTS:
+            self.cold.discard(name)
 
     def wants(self, url: str, name: str) -> bool:
         return url not in BY_NAME or name in self.subscribed[url]
@@ -116,6 +126,7 @@ class Proxy(RuleBasedStateMachine):
         """The stream breaks; what was under way is lost. The proxy says what it holds."""
         self.inbox.clear()
         self.fresh.clear()
+        self.cold.clear()
         self.session = DeltaSession(self.store, self.refused)
         self.take(self.session.publish((self.target,)))
         self.subscribe_all_at_once()
@@ -132,6 +143,7 @@ class Proxy(RuleBasedStateMachine):
             self.apply(self.inbox.pop(0))
         assert not self.inbox, "it never comes to rest"
         assert self.session.settled
+        assert not {name for name in self.cold if name in self.held[ENDPOINTS]}, "clusters that never warm"
         for url in TYPES:
             for name, resource in self.target[url].items():
                 if self.wants(url, name) and not resource.body.startswith(b"bad"):

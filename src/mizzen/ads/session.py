@@ -29,7 +29,7 @@ from mizzen.ads.target import (
     rank,
 )
 from mizzen.ads.wire import DeltaRequest
-from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, Resource
+from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, Resource
 
 WILDCARD = "*"
 _ENVOY_TRUNCATES_ERRORS_AT = 4096
@@ -161,6 +161,8 @@ class DeltaSession:
         return state
 
     def _subscribe(self, state: _Type, request: DeltaRequest) -> None:
+        clusters = self._types.get(CLUSTER) if request.type_url == ENDPOINTS else None
+        warming = _sent(clusters) if clusters is not None else frozenset()
         for name in request.subscribe:
             if name == WILDCARD:
                 state.wildcard = True
@@ -168,7 +170,7 @@ class DeltaSession:
                 continue
             state.names.add(name)
             state.pending.add(name)
-            if name not in request.initial_versions:
+            if name not in request.initial_versions or name in warming:
                 state.asked.add(name)
                 state.held.pop(name, None)
 
@@ -218,7 +220,18 @@ class DeltaSession:
             state = self._types[url]
             if not state.in_flight and (state.pending or state.first_answer_due) and not self._held_back(url):
                 sent += self._send(url, state)
+                if url == CLUSTER:
+                    self._warm(state)
         return sent
+
+    def _warm(self, clusters: _Type) -> None:
+        """A changed cluster waits for endpoints anew, yet Envoy does not ask again for those it is subscribed to."""
+        endpoints = self._types.get(ENDPOINTS)
+        if endpoints is None:
+            return
+        again = {name for name in _sent(clusters) if endpoints.wants(name)}
+        endpoints.pending |= again
+        endpoints.asked |= again
 
     def _held_back(self, url: str) -> bool:
         clusters = self._types.get(CLUSTER)
@@ -264,6 +277,11 @@ class DeltaSession:
         if refusal is not None and refusal.version == resource.version:
             return False
         return resource.name in state.asked or state.held.get(resource.name) != resource.version
+
+
+def _sent(state: _Type) -> frozenset[str]:
+    """Names of what is under way, without removals."""
+    return frozenset(name for one in state.in_flight.values() for name, version in one.versions.items() if version)
 
 
 def _forget(state: _Type, gone: Iterable[str]) -> None:
