@@ -13,6 +13,7 @@ from mizzen.embedded.apiserver.allocation import Allocations
 from mizzen.embedded.apiserver.authn import Authenticator
 from mizzen.embedded.apiserver.core import Core
 from mizzen.embedded.apiserver.field_owners import ManagedFields
+from mizzen.embedded.apiserver.housekeeping import CRDS, Housekeeping
 from mizzen.embedded.apiserver.info import Information
 from mizzen.embedded.apiserver.local import LocalApi
 from mizzen.embedded.apiserver.node_relay import NodeRelay
@@ -25,8 +26,6 @@ from mizzen.embedded.apiserver.subresources import Subresources
 from mizzen.embedded.apiserver.tokens import TokenIssuer
 from mizzen.embedded.apiserver.webhook_calls import WebhookCalls
 from mizzen.embedded.apiserver.webhooks import WebhookChain
-
-CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 
 
 def _now() -> datetime:
@@ -43,8 +42,10 @@ class Application:
     api: LocalApi
     calls: WebhookCalls
     relay: NodeRelay
+    housekeeping: Housekeeping
 
     async def close(self) -> None:
+        await self.housekeeping.stop()
         await self.calls.close()
         await self.store.close()
 
@@ -65,4 +66,6 @@ async def open_application(state: Path, pki: Pki, address: str = "127.0.0.1") ->
     core = Core(store, registry, objects, Reviews(authenticator), subresources, Information(registry, issuer, address))
     api = LocalApi(core)
     await system_objects.write(api, pki)
-    return Application(store, core, authenticator, api, calls, relay)
+    housekeeping = Housekeeping(store, registry, objects)
+    housekeeping.start()
+    return Application(store, core, authenticator, api, calls, relay, housekeeping)

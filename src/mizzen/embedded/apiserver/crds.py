@@ -45,6 +45,9 @@ def accept(crd: JSON, old: JSON | None, now: str) -> None:
     names.setdefault("singular", names["kind"].lower())
     names.setdefault("listKind", f"{names['kind']}List")
     spec.setdefault("conversion", {"strategy": "None"})
+    finalizers = crd["metadata"].setdefault("finalizers", [])
+    if "deletionTimestamp" not in crd["metadata"] and CLEANUP_FINALIZER not in finalizers:
+        finalizers.append(CLEANUP_FINALIZER)
     status: JSON = {**((old or {}).get("status") or {}), **(crd.get("status") or {})}
     crd["status"] = status
     before = status.get("storedVersions") or []

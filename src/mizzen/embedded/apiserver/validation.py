@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from mizzen.embedded.apiserver import errors, pods
+from mizzen.embedded.apiserver import errors, pods, schema_validation
+from mizzen.embedded.apiserver.bodies import structural_schema
 from mizzen.embedded.apiserver.errors import Cause
 from mizzen.embedded.apiserver.operation import Operation
 from mizzen.kube.api import JSON
@@ -62,6 +63,9 @@ def _causes(operation: Operation) -> Iterator[Cause]:
         yield from _name_causes(operation)
     yield from _map_causes(obj["metadata"])
     yield from _finalizer_causes(old, obj)
+    structural = structural_schema(operation.kind)
+    if structural is not None:
+        yield from schema_validation.validate(structural, obj)
     rule = _UPDATE_RULES.get(operation.kind.storage)
     if rule and old is not None and not operation.subresource:
         yield from rule(old, obj)

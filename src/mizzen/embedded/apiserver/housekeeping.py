@@ -1,0 +1,130 @@
+"""What the server does by itself: empty a deleted CustomResourceDefinition, and put waiting Pods on the node.
+
+Everything else that happens without a request is a controller's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from mizzen.embedded.apiserver import pods, strategy
+from mizzen.embedded.apiserver.crds import CLEANUP_FINALIZER
+from mizzen.embedded.apiserver.objects import Objects
+from mizzen.embedded.apiserver.operation import Call, DeleteOptions
+from mizzen.embedded.apiserver.registry import Registry
+from mizzen.embedded.apiserver.resources import ResourceType, storage_name
+from mizzen.embedded.apiserver.store import Entry, Event, Key, Store
+from mizzen.embedded.apiserver.target import Target
+from mizzen.kube.api import JSON, ApiError
+
+log = logging.getLogger(__name__)
+CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+_CALL = Call(manager="mizzen-apiserver")
+
+
+@dataclass(slots=True)
+class Housekeeping:
+    """Starts with `start`, inside the event loop; `stop` ends it."""
+
+    store: Store
+    registry: Registry
+    objects: Objects
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def start(self) -> None:
+        self.store.listen(CRDS, self._crd_changed)
+        self.store.listen("nodes", self._node_changed)
+
+    async def stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _later(self, work: Callable[[], Awaitable[None]], what: str) -> None:
+        task = asyncio.get_running_loop().create_task(_logged(work, what))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- custom resources ------------------------------------------------------------------------------------------
+
+    def _crd_changed(self, event: Event) -> None:
+        metadata = event.entry.document()["metadata"]
+        if event.type == "DELETED" or "deletionTimestamp" not in metadata:
+            return
+        if CLEANUP_FINALIZER in (metadata.get("finalizers") or ()):
+            self._later(lambda: self._empty(event.entry), f"emptying {event.entry.key.name}")
+
+    async def _empty(self, entry: Entry) -> None:
+        """Delete all instances; the definition may go once none is left."""
+        spec = entry.document()["spec"]
+        storage = storage_name(spec["group"], spec["names"]["plural"])
+        kinds = self.registry.versions_of(storage)
+        for instance in list(self.store.entries(storage)) if kinds else ():
+            await self._delete(kinds[0], instance.key)
+        await self._until_empty(storage)
+        crd = self.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+        assert crd is not None
+        await self.objects.update(Target(crd, "", entry.key.name), _without_cleanup, _CALL)
+
+    async def _until_empty(self, storage: str) -> None:
+        """Instances with finalizers go when their owners let them."""
+        subscription = self.store.subscribe(storage, "", self.store.revision)
+        try:
+            while list(self.store.entries(storage)):
+                await subscription.wait(60)
+                subscription.pending.clear()
+        finally:
+            self.store.unsubscribe(subscription)
+
+    async def _delete(self, kind: ResourceType, key: Key) -> None:
+        try:
+            await self.objects.delete(Target(kind, key.namespace, key.name), DeleteOptions(), _CALL)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+
+    # -- waiting Pods ----------------------------------------------------------------------------------------------
+
+    def _node_changed(self, event: Event) -> None:
+        if event.entry.key.name == pods.NODE_NAME and event.type != "DELETED":
+            self._later(lambda: self._bind_waiting(event.entry.document()), "binding waiting pods")
+
+    async def _bind_waiting(self, node: JSON) -> None:
+        kind = self.registry.find("", "v1", "pods")
+        assert kind is not None
+        for entry in list(self.store.entries("pods")):
+            pod = entry.document()
+            free = not pod["spec"].get("nodeName") and not pod["spec"].get("schedulingGates")
+            if free and not pods.why_not_on(pod, node):
+                await self._bind(Target(kind, entry.key.namespace, entry.key.name))
+
+    async def _bind(self, target: Target) -> None:
+        now = strategy.timestamp(self.objects.now())
+
+        def bound(pod: JSON) -> JSON:
+            pods.bind(pod, "", now)
+            return pod
+
+        status = Target(target.kind, target.namespace, target.name, "status")
+        try:
+            await self.objects.update(target, bound, _CALL)
+            await self.objects.update(status, bound, _CALL)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+
+
+async def _logged(work: Callable[[], Awaitable[None]], what: str) -> None:
+    try:
+        await work()
+    except ApiError as error:
+        log.warning("%s: %s", what, error)
+
+
+def _without_cleanup(crd: JSON) -> JSON:
+    finalizers = [each for each in crd["metadata"].get("finalizers") or () if each != CLEANUP_FINALIZER]
+    crd["metadata"]["finalizers"] = finalizers
+    return crd
