@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from mizzen.embedded.apiserver.application import Application, open_application
 from mizzen.embedded.apiserver.connections import Connections
 from mizzen.embedded.apiserver.http_server import HttpServer, tls_context
-from mizzen.embedded.apiserver.pki import ensure_pki
+from mizzen.embedded.apiserver.pki import Pki, ensure_pki
 from mizzen.embedded.apiserver.store import StoreTooNew
 
 log = logging.getLogger("mizzen.apiserver")
@@ -49,7 +51,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--port", type=int, help="also listen on this port of 127.0.0.1; 0 chooses one")
     parser.add_argument("--port-file", type=Path, help="where to write the chosen port")
     parser.add_argument("--address", action="append", default=[], help="one more name for the certificate")
-    parser.add_argument("--no-controllers", action="store_true", help="serve the API only")
+    parser.add_argument("--no-controllers", dest="controllers", action="store_false", help="serve the API only")
     return parser.parse_args()
 
 
@@ -58,18 +60,36 @@ async def serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    addresses = [*options.address, *([options.cluster_ip] if options.cluster_ip else [])]
-    pki = ensure_pki(options.state / "pki", addresses)
+    box_address = _box_address(options.state)
+    pki = ensure_pki(options.state / "pki", _names(options, box_address))
     application = await open_application(options.state, pki)
-    server = HttpServer(application.core, application.authenticator, Connections(application.relay.socket).connect)
+    connections = Connections(application.relay.socket)
+    server = HttpServer(application.core, application.authenticator, connections.connect)
+    running = _controllers(application, pki, box_address) if options.controllers else contextlib.nullcontext()
     try:
-        async with _controllers(application, enabled=not options.no_controllers):
+        async with running:
             await server.start(_sockets(options), tls_context(pki))
             log.info("serving; revision %d", application.store.revision)
             await stop.wait()
+            await server.close()
     finally:
-        await server.close()
+        await connections.close()
         await application.close()
+
+
+def _names(options: argparse.Namespace, box_address: str | None) -> list[str]:
+    """Under which names the certificate is good, besides those of every cluster."""
+    return [each for each in (*options.address, options.cluster_ip, box_address) if each]
+
+
+def _box_address(state: Path) -> str | None:
+    """What the host wrote into box.json before it let us start; None where there is no box."""
+    try:
+        box = msgspec.json.decode((state / "box.json").read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        return None
+    address: str | None = box.get("address")
+    return address
 
 
 def _sockets(options: argparse.Namespace) -> list[socket.socket]:
@@ -93,22 +113,26 @@ def _listen(address: str, port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def _controllers(application: Application, enabled: bool) -> AsyncIterator[None]:
-    if not enabled or importlib.util.find_spec("mizzen.embedded.controllers") is None:
-        yield
-        return
-    from mizzen.embedded import controllers
+async def _controllers(application: Application, pki: Pki, box_address: str | None) -> AsyncIterator[None]:
+    """The controllers run beside the server and stop before it."""
+    from mizzen.embedded.controllers import Controllers
 
-    run = getattr(controllers, "run", None)
-    if run is None:
-        yield
-        return
-    task = asyncio.create_task(run(application.api))
+    controllers = Controllers(application.api, root_ca=pki.ca.read_text(), load_balancer_address=box_address)
+    application.core.after_create = controllers.after_create
+    task = asyncio.create_task(controllers.run())
+    task.add_done_callback(_report_end)
     try:
+        await asyncio.wait([asyncio.ensure_future(controllers.wait_ready()), task], return_when="FIRST_COMPLETED")
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("the controllers ended; this process ends so that init starts it again", exc_info=error)
+        signal.raise_signal(signal.SIGTERM)
 
 
 if __name__ == "__main__":

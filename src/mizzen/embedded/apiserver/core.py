@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mizzen.embedded.apiserver import authn, bodies, errors, events_group, info, patching
 from mizzen.embedded.apiserver.objects import Objects
@@ -29,9 +29,16 @@ from mizzen.embedded.apiserver.store import Store
 from mizzen.embedded.apiserver.subresources import Subresources
 from mizzen.embedded.apiserver.target import Target, parse
 from mizzen.embedded.apiserver.wire import Answer, Request, Response, Stream, reply
-from mizzen.kube.api import JSON, ApiError
+from mizzen.kube.api import JSON, ApiError, Resource
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "HEAD": "get"}
+
+
+AfterCreate = Callable[[Resource, JSON], Awaitable[None]]
+
+
+async def _at_once(resource: Resource, obj: JSON) -> None:
+    """Nothing follows."""
 
 
 @dataclass(slots=True)
@@ -42,6 +49,8 @@ class Core:
     reviews: Reviews
     subresources: Subresources
     information: info.Information
+    after_create: AfterCreate = field(default=_at_once)
+    """Awaited between a create and its answer, so that what must follow from it is there when the client looks."""
 
     async def handle(self, request: Request) -> Answer:
         """Never raises for what a client did: refusals are answers."""
@@ -157,6 +166,8 @@ class Core:
         body = self._incoming(target, body)
         body = bodies.fit(target.kind, body, call, request)
         created = await self.objects.create(stored, body, call)
+        if not call.dry_run:
+            await self.after_create(target.resource, created)
         return self._written(request, target, created, 201)
 
     async def _replace(self, request: Request, target: Target) -> Answer:
@@ -170,6 +181,8 @@ class Core:
         if target.resource.group == "events.k8s.io":
             raise errors.failure(405, "MethodNotAllowed", "events are patched through the core API group")
         new, created = await patching.patch(self.objects, request, target, call)
+        if created and not call.dry_run:
+            await self.after_create(target.resource, new)
         return self._written(request, target, new, 201 if created else 200)
 
     def _incoming(self, target: Target, body: JSON) -> JSON:

@@ -56,6 +56,8 @@ class HttpServer:
         try:
             request = await self._read(incoming)
             answer = await self._core.handle(request)
+            if isinstance(answer, Upgrade):
+                return await self._connect(incoming, answer)
         except ApiError as error:
             answer = Response(encode(errors.status_of(error)), error.code)
         except Exception:
@@ -64,8 +66,7 @@ class HttpServer:
             answer = Response(encode(refusal.status), refusal.code)
         if isinstance(answer, Stream):
             return await self._stream(incoming, answer)
-        if isinstance(answer, Upgrade):
-            return await self._connect(incoming, answer)
+        assert isinstance(answer, Response)
         body = b"" if incoming.method == "HEAD" else answer.body
         headers = {"Content-Type": answer.content_type, "Cache-Control": "no-cache, private", **answer.headers}
         return web.Response(body=body, status=answer.status, headers=headers)
