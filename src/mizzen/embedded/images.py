@@ -71,7 +71,10 @@ def _from_sample(image: Any) -> Image:
         return image
     if isinstance(image, str):
         return Function(function=image)
-    return msgspec.convert({"type": "function" if "function" in image else "command", **image}, type=Image)
+    found: Image = msgspec.convert(
+        {"type": "function" if "function" in image else "command", **image}, type=Command | Function
+    )
+    return found
 
 
 def load(path: Path) -> dict[str, Image]:

@@ -1,7 +1,7 @@
 """Pid 1 of the box: `python -m mizzen.embedded.box.init`, started by `create.start`.
 
-The process that is started makes the namespaces, forks pid 1 into them, reports its pid to the host on `--control` and leaves.
-Pid 1 then waits for the host's word ("go", with the box's address); without it, it ends. From then on it needs nobody.
+The process that is started makes the namespaces, forks pid 1 into them, reports its pid to the host on `--control` and
+leaves. Pid 1 then waits for the host's word ("go", with the box's address); without it, it ends. From then on it needs nobody.
 Single-threaded for good: it forks, and it changes its own namespaces for moments.
 """
 
@@ -180,7 +180,7 @@ def prepare_mounts() -> None:
 
 
 def preload(modules: Sequence[str]) -> None:
-    """Import what containers of ours will need, so that each costs a fork. A module that is not there is only logged."""
+    """Import what containers of ours will need, so that each costs a fork. What is not there is only logged."""
     for module in modules:
         try:
             importlib.import_module(module)

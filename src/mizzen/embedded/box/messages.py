@@ -1,7 +1,7 @@
-"""What node and init say to each other on `run/init.sock`: one JSON document per SOCK_SEQPACKET message, with descriptors.
+"""What node and init say to each other on `run/init.sock`: a JSON document per SOCK_SEQPACKET message, with descriptors.
 
-A document too large for one message travels in a memfd, attached as the first descriptor. Requests carry `seq`, which the
-reply repeats; a message with `event` is init's own.
+A document too large for one message travels in a memfd, attached as the first descriptor. Requests carry `seq`, which
+the reply repeats; a message with `event` is init's own.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Process(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A process to start in a sandbox: `argv` by exec, or with `function` ("module:name") in a fork of init.
 
-    With `join` (the id of a running process) it runs in that one's root and gets no root of its own. Descriptors sent with it:
-    stdin, stdout, stderr, then those that init keeps for a node that comes back (`kept` names them in order).
+    With `join` (the id of a running process) it runs in that one's root and gets none of its own. Descriptors sent with
+    it: stdin, stdout, stderr, then those that init keeps for a node that comes back (`kept` names them in order).
     """
 
     id: str

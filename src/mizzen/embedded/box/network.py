@@ -1,8 +1,8 @@
 """The box's network: one bridge, one veth pair per Pod, and as root one veth pair to the host.
 
-Pods have /32 addresses and reach everything through the bridge's own address. So every packet between Pods is routed and
-passes the box's nftables, whether the machine has br_netfilter or not; a Pod that calls itself through a Service needs no
-hairpin on the way, and gets it anyway for machines with `bridge-nf-call-iptables=1`.
+Pods have /32 addresses and reach everything through the bridge's own address. So every packet between Pods is routed
+and passes the box's nftables, whether the machine has br_netfilter or not; a Pod that calls itself through a Service
+needs no hairpin on the way, and gets it anyway for machines with `bridge-nf-call-iptables=1`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ GATEWAY = "10.244.0.1"
 API_ADDRESS = "10.96.0.1"
 DNS_ADDRESS = "10.96.0.10"
 SERVICES = "10.96.0.0/16"
-PODS = ipaddress.ip_network("10.244.0.0/16")
+PODS = ipaddress.IPv4Network("10.244.0.0/16")
 UPLINK = "uplink0"
 
-_LINKS = ipaddress.ip_network("10.245.0.0/16")
+_LINKS = ipaddress.IPv4Network("10.245.0.0/16")
 """Where the /30 networks between host and boxes are taken from."""
 
 
@@ -124,7 +124,7 @@ def _used_networks(route: IPRoute) -> list[ipaddress.IPv4Network]:
         for message in route.get_routes(family=socket.AF_INET)
         if message["dst_len"]
     ]
-    return [ipaddress.ip_network(f"{address}/{length}", strict=False) for address, length in addresses + routes]
+    return [ipaddress.IPv4Network(f"{address}/{length}", strict=False) for address, length in addresses + routes]
 
 
 @contextmanager

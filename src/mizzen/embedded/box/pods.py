@@ -11,9 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from mizzen.embedded.box import sandbox, spawn
+from mizzen.embedded.box import proc, sandbox, spawn
 from mizzen.embedded.box.messages import Exit, Inventory, Message, Process, Request, Running, Sandbox, close_all
-from mizzen.embedded.box.proc import start_time
 
 
 class Refused(Exception):
@@ -30,6 +29,9 @@ class Entry:
 
     running: Running
     kept: list[int]
+    mount_namespace: int = 0
+    """Of a process with a root of its own: whatever is left in there ends with it."""
+    joined: bool = False
 
 
 @dataclass(slots=True)
@@ -67,6 +69,8 @@ class PodProcesses:
         """Note that `pid` ended. False if it is no process of a Pod."""
         for entry in self.entries.values():
             if entry.running.pid == pid and not entry.running.exit:
+                if not entry.joined:
+                    proc.kill_all_in(entry.mount_namespace)
                 entry.running = msgspec.structs.replace(entry.running, exit=_exit(status, entry.running.meta))
                 self.tell(Message(event="exited", id=entry.running.id, process=entry.running))
                 return True
@@ -119,12 +123,13 @@ class PodProcesses:
             id=process.id,
             sandbox=process.sandbox,
             pid=pid,
-            start_time=start_time(pid),
+            start_time=proc.start_time(pid),
             started_at=time.time(),
             meta=process.meta,
             kept=process.kept,
         )
-        self.entries[process.id] = Entry(running, [os.dup(descriptor) for descriptor in descriptors[3:]])
+        kept = [os.dup(descriptor) for descriptor in descriptors[3:]]
+        self.entries[process.id] = Entry(running, kept, proc.mount_namespace(pid), bool(joined))
         return running
 
     def _signal(self, name: str, number: int) -> None:

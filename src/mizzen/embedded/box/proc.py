@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 
 
@@ -18,3 +21,21 @@ def start_time(pid: int) -> int:
 def boot_id() -> str:
     """Different after every boot, so that a pid and start time of an earlier boot name nobody."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def mount_namespace(pid: int) -> int:
+    """The inode that names the mount namespace of `pid`; 0 if it has ended already."""
+    try:
+        return Path(f"/proc/{pid}/ns/mnt").stat().st_ino
+    except OSError:
+        return 0
+
+
+def kill_all_in(namespace: int) -> None:
+    """SIGKILL every process in a mount namespace: the children that a container's main process left behind."""
+    if not namespace or namespace == mount_namespace(os.getpid()):
+        return
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and mount_namespace(int(entry.name)) == namespace:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)

@@ -15,13 +15,52 @@ from mizzen.embedded.box import kernel
 from mizzen.embedded.box.messages import Mount
 
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu")
-_ETC = (
-    "alternatives ca-certificates ssl pki crypto-policies ld.so.cache ld.so.conf ld.so.conf.d localtime timezone mime.types "
-    "protocols services terminfo os-release debian_version java-17-openjdk fonts python3 python3.11 inputrc bash.bashrc"
-).split()
-_FOLDERS = (
-    "dev etc home mnt media opt proc root run srv sys tmp var var/cache var/lib var/lock var/log var/run var/spool var/tmp"
-).split()
+_ETC = [
+    "alternatives",
+    "ca-certificates",
+    "ssl",
+    "pki",
+    "crypto-policies",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "timezone",
+    "mime.types",
+    "protocols",
+    "services",
+    "terminfo",
+    "os-release",
+    "debian_version",
+    "java-17-openjdk",
+    "fonts",
+    "python3",
+    "python3.11",
+    "inputrc",
+    "bash.bashrc",
+]
+_FOLDERS = [
+    "dev",
+    "etc",
+    "home",
+    "mnt",
+    "media",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "var",
+    "var/cache",
+    "var/lib",
+    "var/lock",
+    "var/log",
+    "var/run",
+    "var/spool",
+    "var/tmp",
+]
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _FILES = {
     "etc/passwd": (
@@ -140,7 +179,7 @@ def _inside(stage: Path, target: str) -> Path:
     for part in os.path.normpath(target).strip("/").split("/"):
         place = place / part
         if place.is_symlink():
-            link = os.readlink(place)
+            link = place.readlink()
             relative = Path("/", place.parent.relative_to(stage))
             place = _inside(stage, os.path.normpath(os.path.join(relative, link)))  # noqa: PTH118 - lexical on purpose
     return place

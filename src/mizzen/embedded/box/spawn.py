@@ -1,7 +1,7 @@
 """Starting one process of a Pod from init: fork into the Pod's namespaces, build its root, become its user, run.
 
-Init stays single-threaded, so a plain fork is safe. It points its own `pid_for_children` at the Pod's pid namespace for the
-duration of the fork: the child is in the Pod, yet init's own child, and its exit status comes to init.
+Init stays single-threaded, so a plain fork is safe. It points its own `pid_for_children` at the Pod's pid namespace for
+the duration of the fork: the child is in the Pod, yet init's own child, and its exit status comes to init.
 """
 
 from __future__ import annotations
@@ -25,9 +25,22 @@ from typing import Any, NoReturn
 from mizzen.embedded.box import kernel, rootfs
 from mizzen.embedded.box.messages import Process
 
-DEFAULT_CAPABILITIES = (
-    "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE SETFCAP"
-).split()
+DEFAULT_CAPABILITIES = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SYS_CHROOT",
+    "MKNOD",
+    "AUDIT_WRITE",
+    "SETFCAP",
+]
 """What Kubernetes' usual runtimes leave a container."""
 
 _START_LIMIT = 20.0

@@ -1,0 +1,220 @@
+"""A container's log: files in the CRI format, `TIME STREAM P|F LINE`, rotated by size, read back by `kubectl logs`.
+
+https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+ROTATE_AT = 10 << 20
+KEPT_FILES = 2
+LONGEST_LINE = 16 << 10
+"""Longer lines are written in parts, all but the last marked P."""
+
+
+def stamp(nanoseconds: int) -> str:
+    """RFC 3339 with nanoseconds, UTC."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+class Lines:
+    """Cuts one stream's bytes into lines of the log format."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream.encode()
+        self._rest = b""
+
+    def feed(self, data: bytes, now: str) -> bytes:
+        """The complete lines so far, formatted."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        result = b"".join(self._parts(line, now) for line in lines)
+        while len(self._rest) >= LONGEST_LINE:
+            result += self._line(b"P", self._rest[:LONGEST_LINE], now)
+            self._rest = self._rest[LONGEST_LINE:]
+        return result
+
+    def end(self, now: str) -> bytes:
+        """The last line, if it had no end."""
+        rest, self._rest = self._rest, b""
+        return self._parts(rest, now) if rest else b""
+
+    def _parts(self, line: bytes, now: str) -> bytes:
+        cuts = range(max(len(line) - 1, 0) // LONGEST_LINE + 1)
+        parts = [line[cut * LONGEST_LINE : (cut + 1) * LONGEST_LINE] for cut in cuts]
+        marked = [*((b"P", part) for part in parts[:-1]), (b"F", parts[-1])]
+        return b"".join(self._line(mark, part, now) for mark, part in marked)
+
+    def _line(self, mark: bytes, line: bytes, now: str) -> bytes:
+        return b"%b %b %b %b\n" % (now.encode(), self._stream, mark, line)
+
+
+class LogFile:
+    """The log of one run of a container, being written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file: BinaryIO = path.open("ab", buffering=0)
+        self._lines = {stream: Lines(stream) for stream in ("stdout", "stderr")}
+        self._subscribers: list[Callable[[str, bytes], None]] = []
+        self._news = asyncio.Event()
+        self.closed = False
+
+    def write(self, stream: str, data: bytes) -> None:
+        """What the container wrote to `stdout` or `stderr`; empty data is its end."""
+        lines, now = self._lines[stream], stamp(time.time_ns())
+        self._append(lines.feed(data, now) if data else lines.end(now))
+        for subscriber in list(self._subscribers):
+            subscriber(stream, data)
+
+    def subscribe(self, subscriber: Callable[[str, bytes], None]) -> Callable[[], None]:
+        """Be given everything from now on; the result ends it."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._file.close()
+            self._wake()
+
+    async def news(self) -> None:
+        """Returns when something was written, or the log was closed."""
+        await self._news.wait()
+
+    def _append(self, content: bytes) -> None:
+        if not content or self.closed:
+            return
+        self._file.write(content)
+        if self._file.tell() > ROTATE_AT:
+            self._rotate()
+        self._wake()
+
+    def _rotate(self) -> None:
+        self._file.close()
+        for number in range(KEPT_FILES - 1, 0, -1):
+            older = self._rotated(number)
+            if older.exists():
+                older.replace(self._rotated(number + 1))
+        self.path.replace(self._rotated(1))
+        self._file = self.path.open("ab", buffering=0)
+
+    def _rotated(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """What `kubectl logs` asks for. `since` in nanoseconds since the epoch."""
+
+    follow: bool = False
+    tail: int | None = None
+    since: int | None = None
+    timestamps: bool = False
+    limit: int | None = None
+
+
+@dataclass(slots=True)
+class LogReader:
+    """Turns log lines back into what the container wrote."""
+
+    query: LogQuery
+    _since: str = field(init=False, default="")
+    _sent: int = 0
+    _line_open: bool = False
+
+    def __post_init__(self) -> None:
+        if self.query.since is not None:
+            self._since = stamp(self.query.since)
+
+    @property
+    def full(self) -> bool:
+        return self.query.limit is not None and self._sent >= self.query.limit
+
+    def text(self, line: bytes) -> bytes:
+        """What the reader of the log shall see of this line; empty if it is too old or the limit is reached."""
+        time_text, _, rest = line.partition(b" ")
+        _, _, rest = rest.partition(b" ")
+        mark, _, content = rest.partition(b" ")
+        if self.full or time_text.decode() < self._since:
+            return b""
+        prefix = time_text + b" " if self.query.timestamps and not self._line_open else b""
+        self._line_open = mark == b"P"
+        result = prefix + content.rstrip(b"\n") + (b"" if self._line_open else b"\n")
+        if self.query.limit is not None:
+            result = result[: self.query.limit - self._sent]
+        self._sent += len(result)
+        return result
+
+
+def present_lines(path: Path, tail: int | None) -> Iterator[bytes]:
+    """The lines there are, rotated files first; with `tail` only the last so many whole lines."""
+    files = [path.with_name(f"{path.name}.{number}") for number in range(KEPT_FILES, 0, -1)]
+    lines = (line for file in (*files, path) if file.exists() for line in _lines_of(file))
+    if tail is None:
+        return lines
+    return iter(deque(lines, maxlen=tail)) if tail else iter(())
+
+
+def _lines_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
+
+
+async def read(path: Path, live: LogFile | None, query: LogQuery) -> AsyncIterator[bytes]:
+    """The log as text, in chunks; with `follow` until the run of the container ends (`live` is closed)."""
+    reader = LogReader(query)
+    with path.open("rb") as file:
+        start = file.seek(0, 2)
+        chunk = b"".join(reader.text(line) for line in present_lines(path, query.tail))
+        if chunk:
+            yield chunk
+        if not query.follow or live is None:
+            return
+        async for line in _followed(file, path, start, live):
+            if text := reader.text(line):
+                yield text
+            if reader.full:
+                return
+
+
+async def _followed(file: BinaryIO, path: Path, position: int, live: LogFile) -> AsyncIterator[bytes]:
+    """Lines written after `position`. A rotation in between is noticed by the file at `path` being another."""
+    rest, opened = b"", None
+    try:
+        file.seek(position)
+        while True:
+            news = asyncio.ensure_future(live.news())
+            *lines, rest = (rest + file.read()).split(b"\n")
+            for line in lines:
+                yield line + b"\n"
+            if path.stat().st_ino != _inode(file):
+                file = opened = path.open("rb")
+                news.cancel()
+                continue
+            if live.closed:
+                news.cancel()
+                return
+            await news
+    finally:
+        if opened:
+            opened.close()
+
+
+def _inode(file: BinaryIO) -> int:
+    import os
+
+    return os.fstat(file.fileno()).st_ino

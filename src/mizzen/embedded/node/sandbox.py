@@ -1,0 +1,149 @@
+"""The Pod as a whole on this machine: its volumes, its files in /etc, its namespaces."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from mizzen.embedded.node import payload, volumes
+from mizzen.embedded.node.container import PodFiles, hostname, hosts_file, resolv_conf
+from mizzen.embedded.node.fields import PodAddresses, Unresolved
+from mizzen.embedded.node.init_client import InitError
+from mizzen.embedded.node.parts import Parts
+from mizzen.embedded.node.starting import NotNow
+from mizzen.kube.api import JSON, ApiError
+
+log = logging.getLogger(__name__)
+
+_RETRY = 5.0
+_REMOVAL_LIMIT = 30.0
+
+
+class PodSandbox:
+    def __init__(self, parts: Parts, pod: JSON) -> None:
+        self._parts = parts
+        self._pod = pod
+        self.gone = asyncio.Event()
+        """Set by the node when init says that the last process has been reaped."""
+        self.folder = parts.paths.pods / pod["metadata"]["uid"]
+        self.volumes = volumes.VolumeFolders(
+            self.folder, parts.paths.claims, pod["metadata"]["namespace"], parts.host_paths
+        )
+        self._address = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._refreshing = asyncio.Lock()
+
+    @property
+    def addresses(self) -> PodAddresses:
+        return PodAddresses(self._address, self._parts.host_ip)
+
+    @property
+    def files(self) -> PodFiles:
+        etc = self.folder / "etc"
+        return PodFiles(str(etc / "hosts"), str(etc / "resolv.conf"), str(etc / "hostname"))
+
+    def changed(self, pod: JSON) -> None:
+        self._pod = pod
+
+    async def create(self) -> str:
+        """Volumes first, then the namespaces. The Pod's address. Raises NotNow, ApiError, OSError."""
+        for volume in self._volumes():
+            try:
+                self.volumes.make(volume, self._group())
+            except Unresolved as error:
+                raise NotNow("FailedMount", str(error)) from error
+        await self._write_payloads()
+        metadata = self._pod["metadata"]
+        meta = {"namespace": metadata["namespace"], "name": metadata["name"]}
+        self.gone.clear()
+        try:
+            made = await self._parts.init.create_sandbox(metadata["uid"], hostname(self._pod), meta)
+        except InitError as error:
+            raise NotNow("FailedCreatePodSandBox", error.message) from error
+        self._address = made.address
+        self._write_etc()
+        return made.address
+
+    async def resume(self, address: str) -> None:
+        """Go on with a sandbox that is there."""
+        self._address = address
+        await self.refresh()
+
+    async def remove(self) -> None:
+        """End every process of the Pod. Raises NotNow when that takes too long."""
+        self.close()
+        with contextlib.suppress(InitError):  # NotFound: it is gone already
+            await self._parts.init.remove_sandbox(self._pod["metadata"]["uid"])
+            try:
+                async with asyncio.timeout(_REMOVAL_LIMIT):
+                    await self.gone.wait()
+            except TimeoutError as error:
+                raise NotNow("FailedKillPod", "the Pod's processes do not end, even after SIGKILL") from error
+        self._address = ""
+
+    def clean_up(self) -> None:
+        """Remove the Pod's folder, logs included. Raises OSError."""
+        self._parts.tokens.forget(self._pod["metadata"]["uid"])
+        self.volumes.remove()
+
+    def close(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def sources(self) -> dict[str, str]:
+        """Volume name → path on this machine. Raises Unresolved."""
+        return {volume["name"]: str(self.volumes.source(volume)) for volume in self._volumes()}
+
+    async def refresh(self) -> None:
+        """Write payloads again where their sources changed; try later if that fails."""
+        async with self._refreshing:
+            try:
+                await self._write_payloads()
+            except (NotNow, ApiError, OSError) as error:
+                log.warning("volumes of Pod %s stay as they are: %s", self._pod["metadata"]["name"], error)
+                self._refresh_at(time.time() + _RETRY)
+
+    def _volumes(self) -> list[JSON]:
+        return self._pod["spec"].get("volumes") or []
+
+    def _group(self) -> int | None:
+        group: int | None = (self._pod["spec"].get("securityContext") or {}).get("fsGroup")
+        return group if not self._parts.single_user else None
+
+    async def _write_payloads(self) -> None:
+        wanted = [volume for volume in self._volumes() if payload.is_payload(volume)]
+        if not wanted:
+            return
+        namespace = self._pod["metadata"]["namespace"]
+        source = await self._parts.sources(namespace, payload.references(self._pod))
+        requests = payload.token_requests(wanted)
+        tokens = dict(zip(requests, [await self._parts.tokens.get(self._pod, each) for each in requests], strict=True))
+        of = payload.Ingredients(self.addresses, self._parts.capacity, source, lambda request: tokens[request].text)
+        for volume in wanted:
+            try:
+                volumes.write(self.volumes.folder(volume["name"]), payload.files(self._pod, volume, of), self._group())
+            except Unresolved as error:
+                raise NotNow(
+                    "FailedMount", f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}'
+                ) from error
+        if tokens:
+            self._refresh_at(min(token.renew_at for token in tokens.values()))
+
+    def _refresh_at(self, at: float) -> None:
+        self.close()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(at - time.time(), 0.1), lambda: loop.create_task(self.refresh()))
+
+    def _write_etc(self) -> None:
+        etc = self.folder / "etc"
+        etc.mkdir(mode=0o755, parents=True, exist_ok=True)
+        content = {
+            "hosts": hosts_file(self._pod, self._address),
+            "resolv.conf": resolv_conf(self._pod, self._parts.resolver, "nameserver 127.0.0.1\n"),
+            "hostname": hostname(self._pod) + "\n",
+        }
+        for name, text in content.items():
+            (etc / name).write_text(text)
+            (etc / name).chmod(0o644)

@@ -1,0 +1,216 @@
+"""exec, attach and port-forward over a WebSocket: the first byte of a message is its channel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import struct
+import termios
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import WSMsgType, web
+
+from mizzen.embedded.box.messages import Exit
+from mizzen.embedded.node.execution import execute as start
+from mizzen.embedded.node.init_client import InitError
+from mizzen.embedded.node.live import Live
+from mizzen.embedded.node.stdio import Stdio
+
+PROTOCOL = "v5.channel.k8s.io"
+STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+_CHUNK = 32768
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which streams the client asked for."""
+
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+
+
+def status_of(exit: Exit) -> dict[str, object]:
+    """The Status that ends a session; kubectl takes its exit code from `details.causes`."""
+    if exit.code == 0:
+        return {"metadata": {}, "status": "Success"}
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "reason": "NonZeroExitCode",
+        "message": f"command terminated with non-zero exit code: exit status {exit.code}",
+        "details": {"causes": [{"reason": "ExitCode", "message": str(exit.code)}]},
+    }
+
+
+def failure(message: str) -> dict[str, object]:
+    return {"metadata": {}, "status": "Failure", "reason": "InternalError", "message": message, "code": 500}
+
+
+async def execute(socket: web.WebSocketResponse, live: Live, command: Sequence[str], wanted: Wanted) -> None:
+    """Run `command` beside the container, until it ends or the client leaves."""
+    stdio = Stdio.create(tty=wanted.tty, stdin=wanted.stdin)
+    try:
+        execution = await start(live.parts, live.process, live.image, command, stdio)
+    except InitError as error:
+        await _finish(socket, failure(error.message))
+        return
+    try:
+        exit = await _session(socket, stdio, execution.exited, wanted)
+        if exit:
+            await _finish(socket, status_of(exit))
+    finally:
+        await asyncio.shield(execution.finish())
+
+
+async def _session(
+    socket: web.WebSocketResponse, stdio: Stdio, exited: asyncio.Future[Exit], wanted: Wanted
+) -> Exit | None:
+    """Both directions until the process has ended and all is said; None when the client left before."""
+    outputs = {STDERR if name == "stderr" else STDOUT: fd for name, fd in stdio.near.items() if name != "stdin"}
+    incoming = asyncio.create_task(_take_input(socket, stdio))
+    outgoing = [asyncio.create_task(_send_output(socket, channel, fd)) for channel, fd in outputs.items()]
+    done = asyncio.gather(*outgoing, asyncio.shield(exited))
+    try:
+        await asyncio.wait((done, incoming), return_when=asyncio.FIRST_COMPLETED)
+        if not done.done() and not incoming.cancelled():
+            incoming.result()
+            return None
+        await done
+        return exited.result()
+    except ConnectionError:
+        return None
+    finally:
+        for task in (incoming, *outgoing):
+            task.cancel()
+        done.cancel()
+        await asyncio.gather(incoming, *outgoing, return_exceptions=True)
+
+
+async def _take_input(socket: web.WebSocketResponse, stdio: Stdio) -> None:
+    """Until the client closes the connection."""
+    async for message in socket:
+        if message.type is not WSMsgType.BINARY or not message.data:
+            continue
+        channel, data = message.data[0], message.data[1:]
+        if channel == STDIN:
+            await _write_all(stdio, data)
+        elif channel == RESIZE and "tty" in stdio.near:
+            size = json.loads(data)
+            packed = struct.pack("HHHH", size.get("Height", 0), size.get("Width", 0), 0, 0)
+            fcntl.ioctl(stdio.near["tty"], termios.TIOCSWINSZ, packed)
+        elif channel == CLOSE and data[:1] == bytes([STDIN]):
+            stdio.close_near("stdin")
+
+
+async def _write_all(stdio: Stdio, data: bytes) -> None:
+    """A reader that is gone is no error: the process simply wants no more."""
+    descriptor = stdio.near.get("stdin", stdio.near.get("tty"))
+    while data and descriptor is not None:
+        try:
+            os.set_blocking(descriptor, False)
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            await _writable(descriptor)
+        except OSError:
+            return
+
+
+async def _writable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(descriptor, _set, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(descriptor)
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def _send_output(socket: web.WebSocketResponse, channel: int, descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    os.set_blocking(descriptor, False)
+    while True:
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(descriptor, _set, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_reader(descriptor)
+        try:
+            data = os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            continue
+        except OSError:
+            return  # EIO: the terminal's other side is closed
+        if not data:
+            return
+        await socket.send_bytes(bytes([channel]) + data)
+
+
+async def _finish(socket: web.WebSocketResponse, status: dict[str, object]) -> None:
+    with contextlib.suppress(ConnectionError):
+        await socket.send_bytes(bytes([STATUS]) + json.dumps(status).encode())
+        await socket.close()
+
+
+async def attach(socket: web.WebSocketResponse, live: Live, wanted: Wanted) -> None:
+    """Listen to a running container and write to its stdin, until it ends or the client leaves."""
+    queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+    leave = live.log.subscribe(lambda stream, data: queue.put_nowait((stream, data)))
+    incoming = asyncio.create_task(_take_input(socket, live.stdio))
+    outgoing = asyncio.create_task(_pass_on(socket, queue, wanted))
+    try:
+        await asyncio.wait((incoming, outgoing, live.exited), return_when=asyncio.FIRST_COMPLETED)
+        if live.exited.done():
+            await _finish(socket, status_of(live.exited.result()))
+    finally:
+        leave()
+        for task in (incoming, outgoing):
+            task.cancel()
+        await asyncio.gather(incoming, outgoing, return_exceptions=True)
+
+
+async def _pass_on(socket: web.WebSocketResponse, queue: asyncio.Queue[tuple[str, bytes]], wanted: Wanted) -> None:
+    while True:
+        stream, data = await queue.get()
+        if data and (wanted.stderr if stream == "stderr" else wanted.stdout):
+            await socket.send_bytes(bytes([STDERR if stream == "stderr" else STDOUT]) + data)
+
+
+async def forward(socket: web.WebSocketResponse, address: str, port: int) -> None:
+    """One TCP connection to the Pod. What cannot be reached is a text message."""
+    try:
+        reader, writer = await asyncio.open_connection(address, port)
+    except OSError as error:
+        await socket.send_str(f"cannot connect to port {port} of the Pod: {error.strerror or error}")
+        await socket.close()
+        return
+    outgoing = asyncio.create_task(_from_pod(socket, reader))
+    try:
+        async for message in socket:
+            if message.type is WSMsgType.BINARY:
+                writer.write(message.data)
+                await writer.drain()
+    except ConnectionError:
+        return
+    finally:
+        outgoing.cancel()
+        writer.close()
+        await asyncio.gather(outgoing, return_exceptions=True)
+
+
+async def _from_pod(socket: web.WebSocketResponse, reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(_CHUNK):
+            await socket.send_bytes(data)
+    await socket.close()
