@@ -169,8 +169,8 @@ class Following:
 
     async def until(self, *names: str) -> None:
         async with asyncio.timeout(2):
-            while sorted(name for _, name in self.informer.objects) != sorted(names):
-                await asyncio.sleep(0.001)  # noqa: ASYNC110 - looks from outside, as a user does
+            while sorted(name for _, name in self.informer.objects) != sorted(names):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
 
     async def stop(self) -> None:
         self.task.cancel()
