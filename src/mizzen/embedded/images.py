@@ -108,7 +108,7 @@ def resolve(image: str, user: Mapping[str, Image], builtin: Mapping[str, Image])
 
 
 def spellings(image: str) -> list[str]:
-    """The names by which people may have meant `image`: as written, with `:latest`, and with Docker's default registry."""
+    """The names by which people may have meant `image`: as written, with `:latest`, with Docker's registry."""
     bare = image.partition("@")[0]
     tagged = bare if _has_tag(bare) else f"{bare}:latest"
     prefixes = ["docker.io/library/"] if "/" not in bare else [] if _has_registry(bare) else ["docker.io/"]

@@ -19,7 +19,7 @@ import msgspec
 
 from mizzen.embedded.box import network
 from mizzen.embedded.box.init import Go
-from mizzen.embedded.box.proc import boot_id, start_time
+from mizzen.embedded.box.proc import boot_id, is_running, start_time
 from mizzen.embedded.paths import ClusterPaths
 
 _SETUP_LIMIT = 20.0
@@ -66,10 +66,7 @@ def running(paths: ClusterPaths) -> Box | None:
 
 
 def is_alive(box: Box) -> bool:
-    try:
-        return box.boot_id == boot_id() and start_time(box.pid) == box.start_time
-    except ProcessLookupError:
-        return False
+    return box.boot_id == boot_id() and is_running(box.pid, box.start_time)
 
 
 def start(paths: ClusterPaths) -> Box:

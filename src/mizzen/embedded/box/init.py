@@ -1,7 +1,7 @@
 """Pid 1 of the box: `python -m mizzen.embedded.box.init`, started by `create.start`.
 
-The process that is started makes the namespaces, forks pid 1 into them, reports its pid to the host on `--control` and
-leaves. Pid 1 then waits for the host's word ("go", with the box's address); without it, it ends. From then on it needs nobody.
+The process that is started makes the namespaces, forks pid 1 into them, reports its pid to the host and leaves. Pid 1
+then waits for the host's word ("go", with the box's address); without it, it ends. From then on it needs nobody.
 Single-threaded for good: it forks, and it changes its own namespaces for moments.
 """
 

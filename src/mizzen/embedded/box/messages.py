@@ -1,4 +1,4 @@
-"""What node and init say to each other on `run/init.sock`: a JSON document per SOCK_SEQPACKET message, with descriptors.
+"""What node and init say to each other on `run/init.sock`: a JSON document per message (SOCK_SEQPACKET).
 
 A document too large for one message travels in a memfd, attached as the first descriptor. Requests carry `seq`, which
 the reply repeats; a message with `event` is init's own.

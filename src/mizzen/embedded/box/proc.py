@@ -14,8 +14,21 @@ def start_time(pid: int) -> int:
         content = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessLookupError(f"there is no process {pid}") from error
-    # The second field, the name in parentheses, may itself hold blanks and parentheses.
-    return int(content.rpartition(")")[2].split()[19])
+    return int(_fields(content)[19])
+
+
+def is_running(pid: int, started: int) -> bool:
+    """Whether the process `pid` that began at `started` runs; one that only waits to be reaped does not."""
+    try:
+        fields = _fields(Path(f"/proc/{pid}/stat").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return int(fields[19]) == started and fields[0] not in "ZX"
+
+
+def _fields(stat: str) -> list[str]:
+    """From the third on: the second, the name in parentheses, may itself hold blanks and parentheses."""
+    return stat.rpartition(")")[2].split()
 
 
 def boot_id() -> str:

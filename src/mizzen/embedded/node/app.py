@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import importlib.util
 import logging
 import os
 import signal
@@ -249,9 +250,13 @@ def _with_kind(informer: Informer, workers: Workers) -> Callable[[Sequence[Chang
 
 def _neighbours(api: Api) -> list[Coroutine[Any, Any, None]]:
     """Services and DNS run in this process too."""
-    services = importlib.import_module("mizzen.embedded.node.services")
-    dns = importlib.import_module("mizzen.embedded.node.dns")
-    return [services.run_services(api), dns.run_dns(api)]
+    names = {"services": "run_services", "dns": "run_dns"}
+    found = {name: importlib.util.find_spec(f"mizzen.embedded.node.{name}") for name in names}
+    return [
+        getattr(importlib.import_module(f"mizzen.embedded.node.{name}"), names[name])(api)
+        for name, spec in found.items()
+        if spec
+    ]
 
 
 async def _stop_or_closed(init: InitClient) -> None:

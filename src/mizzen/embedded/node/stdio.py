@@ -1,4 +1,4 @@
-"""A container's standard streams: pipes or a terminal. The node reads the near ends; init keeps them for the next node."""
+"""A container's standard streams: pipes or a terminal. The node reads the near ends; init keeps them as well."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class VolumeFolders:
             return resolved
         raise Unresolved(
             f"hostPath {path} is refused: Pods of the embedded cluster see no folder of this machine unless "
-            "MIZZEN_HOST_PATHS names it when the cluster starts; an emptyDir or a PersistentVolumeClaim needs no such leave"
+            "MIZZEN_HOST_PATHS names it when the cluster starts; an emptyDir or a PersistentVolumeClaim needs no leave"
         )
 
     def make(self, volume: JSON, group: int | None) -> None:
