@@ -57,7 +57,7 @@ def tcp_chains(rules: Iterable[TcpRule], mesh: MeshConfig) -> tuple[list[Message
     rest: Message | None = None
     for rule, names in _distinct(rules):
         chain = _tcp_chain(rule, names, mesh)
-        if chain.filter_chain_match.ByteSize():
+        if chain.HasField("filter_chain_match"):
             chains.append(chain)
         else:
             rest = rest or chain
@@ -65,15 +65,20 @@ def tcp_chains(rules: Iterable[TcpRule], mesh: MeshConfig) -> tuple[list[Message
 
 
 def _tcp_chain(rule: TcpRule, names: tuple[str, ...], mesh: MeshConfig) -> Any:
-    match = rule.match
-    return FilterChain(
-        filters=[to_destinations(rule, mesh)],
-        filter_chain_match={
-            "server_names": names,
-            "prefix_ranges": [cidr_range(subnet) for subnet in match.destination_subnets] if match else (),
-            "source_prefix_ranges": [cidr_range(match.source_subnet)] if match and match.source_subnet else (),
-        },
-    )
+    return FilterChain(filters=[to_destinations(rule, mesh)], filter_chain_match=_filter_chain_match(rule, names))
+
+
+def _filter_chain_match(rule: TcpRule, names: tuple[str, ...]) -> dict[str, Any] | None:
+    """None when it would ask for nothing."""
+    subnets = rule.match.destination_subnets if rule.match else ()
+    sources = (rule.match.source_subnet,) if rule.match and rule.match.source_subnet else ()
+    if not (names or subnets or sources):
+        return None
+    return {
+        "server_names": names,
+        "prefix_ranges": [cidr_range(subnet) for subnet in subnets],
+        "source_prefix_ranges": [cidr_range(subnet) for subnet in sources],
+    }
 
 
 def _distinct(rules: Iterable[TcpRule]) -> Iterator[tuple[TcpRule, tuple[str, ...]]]:

@@ -105,7 +105,7 @@ def _chains(chains: list[Message], rest: Message | None, fallthrough: Fallthroug
 
 
 def _has_condition(chain: Any) -> bool:
-    return bool(chain.filter_chain_match.ByteSize())
+    return bool(chain.HasField("filter_chain_match"))
 
 
 def listener_resource(listener: Any) -> Resource:
