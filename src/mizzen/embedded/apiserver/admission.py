@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from mizzen.embedded.apiserver import crds, errors, pods, strategy, validation
+from mizzen.embedded.apiserver import bodies, crds, defaults, errors, pods, strategy, validation
 from mizzen.embedded.apiserver.allocation import Allocations
-from mizzen.embedded.apiserver.defaulting import apply_defaults
-from mizzen.embedded.apiserver.operation import Operation
+from mizzen.embedded.apiserver.operation import Call, Operation
 from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.store import Key, Store
 from mizzen.kube.api import JSON
@@ -42,7 +41,7 @@ class AdmissionChain:
 
     def default(self, kind: ResourceType, obj: JSON) -> None:
         """Owned by whoever writes the object; what comes later, admission's, is nobody's."""
-        apply_defaults(kind, obj)
+        obj.update(defaults.default(kind.resource, obj, bodies.structural_schema(kind)))
 
     async def mutate(self, operation: Operation) -> None:
         self._check_namespace(operation)
@@ -50,7 +49,8 @@ class AdmissionChain:
             return
         self._own_plugins(operation)
         if await self.webhooks.mutate(operation):
-            apply_defaults(operation.kind, operation.obj)
+            operation.obj = bodies.fit(operation.kind, operation.obj, Call())
+            self.default(operation.kind, operation.obj)
             self._own_plugins(operation)
 
     async def validate(self, operation: Operation) -> None:

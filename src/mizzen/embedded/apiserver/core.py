@@ -163,8 +163,7 @@ class Core:
     async def _create(self, request: Request, target: Target) -> Answer:
         call, body = bodies.call_of(request), bodies.decode_object(request)
         stored = self._stored_face(target)
-        body = self._incoming(target, body)
-        body = bodies.fit(target.kind, body, call, request)
+        body = self._incoming(target, bodies.fit(target.kind, body, call, request))
         created = await self.objects.create(stored, body, call)
         if not call.dry_run:
             await self.after_create(target.resource, created)
@@ -172,7 +171,7 @@ class Core:
 
     async def _replace(self, request: Request, target: Target) -> Answer:
         call, body = bodies.call_of(request), bodies.decode_object(request)
-        body = bodies.fit(target.kind, self._incoming(target, body), call, request)
+        body = self._incoming(target, bodies.fit(target.kind, body, call, request))
         new = await self.objects.update(self._stored_face(target), lambda _: copy.deepcopy(body), call)
         return self._written(request, target, new, 200)
 
