@@ -72,6 +72,7 @@ class Cluster:
         self.api = api
         self.now = now
         self._collections: dict[Resource, Collection] = {}
+        self._events: set[asyncio.Task[None]] = set()
 
     def timestamp(self) -> str:
         return timestamp(self.now())
@@ -93,9 +94,13 @@ class Cluster:
 
     async def run(self) -> None:
         """Follows everything that controllers asked for before this call."""
-        async with asyncio.TaskGroup() as group:
-            for collection in self._collections.values():
-                group.create_task(collection.informer.run())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for collection in self._collections.values():
+                    group.create_task(collection.informer.run())
+        finally:
+            for task in self._events:
+                task.cancel()
 
     async def wait_synced(self) -> None:
         for collection in self._collections.values():
@@ -170,26 +175,35 @@ class Cluster:
         else:
             collection.informer.deleted(obj)
 
-    async def record(self, obj: JSON, type: str, reason: str, message: str) -> None:
-        """An Event for `kubectl describe`; when it cannot be written, that is logged and no more."""
-        metadata, now = obj["metadata"], self.timestamp()
-        reference = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion") if key in metadata}
-        namespace = metadata.get("namespace") or "default"
-        event = {
-            "metadata": {"generateName": f"{metadata['name']}.", "namespace": namespace},
-            "involvedObject": {"apiVersion": obj["apiVersion"], "kind": obj["kind"], **reference},
-            "type": type,
-            "reason": reason,
-            "message": message,
-            "count": 1,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "source": {"component": "kube-controller-manager"},
-        }
+    def record(self, obj: JSON, type: str, reason: str, message: str) -> None:
+        """An Event for `kubectl describe`, written beside the work: nothing waits for it."""
+        event = _event(obj, type, reason, message, self.timestamp())
+        task = asyncio.create_task(self._write_event(event))
+        self._events.add(task)
+        task.add_done_callback(self._events.discard)
+
+    async def _write_event(self, event: JSON) -> None:
         try:
-            await self.api.create(WELL_KNOWN.events, event, namespace, MANAGER)
+            await self.api.create(WELL_KNOWN.events, event, event["metadata"]["namespace"], MANAGER)
         except ApiError as error:
-            log.info("event %s of %s was not recorded: %s", reason, metadata["name"], error.message)
+            name = event["involvedObject"]["name"]
+            log.info("event %s of %s was not recorded: %s", event["reason"], name, error.message)
+
+
+def _event(obj: JSON, type: str, reason: str, message: str, now: str) -> JSON:
+    metadata = obj["metadata"]
+    reference = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion") if key in metadata}
+    return {
+        "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata.get("namespace") or "default"},
+        "involvedObject": {"apiVersion": obj["apiVersion"], "kind": obj["kind"], **reference},
+        "type": type,
+        "reason": reason,
+        "message": message,
+        "count": 1,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "source": {"component": "kube-controller-manager"},
+    }
 
 
 def owners_of_kind(resource: Resource) -> Callable[[Change], Iterable[Key]]:

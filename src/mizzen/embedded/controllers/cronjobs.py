@@ -41,7 +41,7 @@ class CronJobs:
         try:
             due, following = times(owner, now)
         except ValueError as error:
-            await self._cluster.record(owner, "Warning", "UnparseableSchedule", str(error))
+            self._cluster.record(owner, "Warning", "UnparseableSchedule", str(error))
             return None
         await self._report(owner, due if due is not None and await self._begin(owner, due) else None)
         return (following - now).total_seconds() if following is not None else None
@@ -51,7 +51,7 @@ class CronJobs:
         active = [job for job in self._cluster.controlled(JOBS, owner) if not is_over(job)]
         policy = owner["spec"].get("concurrencyPolicy", "Allow")
         if active and policy == "Forbid":
-            await self._cluster.record(owner, "Normal", "JobAlreadyActive", "Not starting job because prior one runs")
+            self._cluster.record(owner, "Normal", "JobAlreadyActive", "Not starting job because prior one runs")
             return False
         for job in active if policy == "Replace" else ():
             await self._cluster.delete(JOBS, job)
@@ -60,7 +60,7 @@ class CronJobs:
             await self._cluster.create(JOBS, job, owner["metadata"]["namespace"])
         except AlreadyExists:
             return True  # begun before, but not yet noted in the status
-        await self._cluster.record(owner, "Normal", "SuccessfulCreate", f"Created job {job['metadata']['name']}")
+        self._cluster.record(owner, "Normal", "SuccessfulCreate", f"Created job {job['metadata']['name']}")
         return True
 
     async def _clean(self, owner: JSON) -> None:

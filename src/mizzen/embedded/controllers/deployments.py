@@ -112,7 +112,7 @@ class Deployments:
         except AlreadyExists:
             taken = await self._cluster.api.get(SETS, asked["metadata"]["name"], asked["metadata"]["namespace"])
             return await self._use_or_avoid(deployment, taken)
-        await self._tell_scaling(deployment, new, 0, size)
+        self._tell_scaling(deployment, new, 0, size)
         return new
 
     async def _use_or_avoid(self, deployment: JSON, taken: JSON) -> JSON | None:
@@ -144,13 +144,13 @@ class Deployments:
         patch = {"metadata": {"annotations": notes}, "spec": {"replicas": size}}
         scaled = await self._cluster.patch(SETS, each, patch)
         if before != size:
-            await self._tell_scaling(deployment, each, before, size)
+            self._tell_scaling(deployment, each, before, size)
         return scaled
 
-    async def _tell_scaling(self, deployment: JSON, each: JSON, before: int, size: int) -> None:
+    def _tell_scaling(self, deployment: JSON, each: JSON, before: int, size: int) -> None:
         name, direction = each["metadata"]["name"], "up" if size > before else "down"
         message = f"Scaled {direction} replica set {name} from {before} to {size}"
-        await self._cluster.record(deployment, "Normal", "ScalingReplicaSet", message)
+        self._cluster.record(deployment, "Normal", "ScalingReplicaSet", message)
 
     async def _report(self, key: Key) -> float | None:
         deployment = self._cluster.get(DEPLOYMENTS, key)

@@ -80,13 +80,13 @@ class Jobs:
         made = [job_pod(job, index) for index in free_indexes(job, pods, missing)]
         failure = await in_growing_batches(made, lambda pod: self._make(job, pod))
         if failure is not None:
-            await self._cluster.record(job, "Warning", "FailedCreate", f"Error creating: {failure.message}")
+            self._cluster.record(job, "Warning", "FailedCreate", f"Error creating: {failure.message}")
             raise failure
         return None
 
     async def _make(self, job: JSON, pod: JSON) -> None:
         made = await self._cluster.create(PODS, pod, job["metadata"]["namespace"])
-        await self._cluster.record(job, "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
+        self._cluster.record(job, "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
 
     async def _expire(self, job: JSON) -> float | None:
         """`ttlSecondsAfterFinished`."""

@@ -72,17 +72,17 @@ class ReplicaSets:
         except NotFound:
             return  # the namespace went away
         except ApiError as error:
-            await self._cluster.record(owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
+            self._cluster.record(owner, "Warning", "FailedCreate", f"Error creating: {error.message}")
             raise
         message = f"Created pod: {pod['metadata']['name']}"
-        await self._cluster.record(owner, "Normal", "SuccessfulCreate", message)
+        self._cluster.record(owner, "Normal", "SuccessfulCreate", message)
 
     async def _delete_pod(self, pod: JSON) -> None:
         await self._cluster.delete(PODS, pod)
         owner = self._cluster.get(SETS, (pod["metadata"]["namespace"], (controller_of(pod) or {}).get("name", "")))
         if owner is not None:
             message = f"Deleted pod: {pod['metadata']['name']}"
-            await self._cluster.record(owner, "Normal", "SuccessfulDelete", message)
+            self._cluster.record(owner, "Normal", "SuccessfulDelete", message)
 
     async def _report(self, key: Key, failure: ApiError | None) -> float | None:
         owner = self._cluster.get(SETS, key)

@@ -86,7 +86,7 @@ class StatefulSets:
         pod = stateful_pod(owner, ordinal)
         await self._cluster.create(PODS, pod, namespace)
         message = f"create Pod {pod['metadata']['name']} in StatefulSet {owner['metadata']['name']} successful"
-        await self._cluster.record(owner, "Normal", "SuccessfulCreate", message)
+        self._cluster.record(owner, "Normal", "SuccessfulCreate", message)
 
     async def _report(self, key: Key) -> float | None:
         owner = self._cluster.get(SETS, key)

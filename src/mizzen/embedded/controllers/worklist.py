@@ -17,9 +17,6 @@ log = logging.getLogger(__name__)
 
 CONCURRENT = 32
 FIRST_DELAY, LONGEST_DELAY = 0.01, 3.0
-EXPECTED = (Conflict, NotFound)
-"""Our cache was behind: no news for the log."""
-
 reconciling: ContextVar[bool] = ContextVar("reconciling", default=False)
 """True in everything a controller does, so that its own writes do not wait for controllers."""
 
@@ -114,6 +111,12 @@ class Worklist:
         what = f"{self.name} {'/'.join(part for part in key if part)}"
         if not isinstance(error, ApiError):
             log.error("%s failed", what, exc_info=error)
-        elif not isinstance(error, EXPECTED) and count in (1, 10):
+        elif not _is_expected(error) and count in (1, 10):
             log.warning("%s: %s", what, error.message)
         self.add_after(key, min(FIRST_DELAY * 2 ** (count - 1), LONGEST_DELAY))
+
+
+def _is_expected(error: ApiError) -> bool:
+    """No news for the log: our cache was behind, or the namespace is on its way out."""
+    causes = (error.status.get("details") or {}).get("causes") or ()
+    return isinstance(error, Conflict | NotFound) or any(each["reason"] == "NamespaceTerminating" for each in causes)
