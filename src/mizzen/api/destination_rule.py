@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, field
 
@@ -31,6 +31,11 @@ class Maglev(Model):
 
 
 class ConsistentHashLB(Model):
+    ONE_OF: ClassVar = (
+        ("http_header_name", "http_cookie", "use_source_ip", "http_query_parameter_name"),
+        ("ring_hash", "maglev"),
+    )
+
     http_header_name: str | None = None
     http_cookie: HTTPCookie | None = None
     use_source_ip: bool | None = None
@@ -79,6 +84,8 @@ class Warmup(Model):
 
 
 class LoadBalancerSettings(Model):
+    ONE_OF: ClassVar = (("simple", "consistent_hash", "backend_utilization"),)
+
     simple: SimpleLb | None = None
     consistent_hash: ConsistentHashLB | None = None
     backend_utilization: BackendUtilization | None = None

@@ -6,9 +6,9 @@ Fields are those of Istio's CRDs, in snake_case; a oneof is a set of optional fi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from msgspec import field
+from msgspec import Meta, field
 
 from mizzen.api.base import Duration, Model, Object
 from mizzen.api.destination_rule import (
@@ -139,9 +139,9 @@ class ServerTLSSettings(Model):
     ca_certificates: str = ""
     ca_crl: str = ""
     credential_name: str = ""
-    credential_names: tuple[str, ...] = ()
+    credential_names: Annotated[tuple[str, ...], Meta(max_length=2)] = ()
     ca_cert_credential_name: str = ""
-    tls_certificates: tuple[TLSCertificate, ...] = ()
+    tls_certificates: Annotated[tuple[TLSCertificate, ...], Meta(max_length=2)] = ()
     subject_alt_names: tuple[str, ...] = ()
     verify_certificate_spki: tuple[str, ...] = ()
     verify_certificate_hash: tuple[str, ...] = ()
@@ -202,6 +202,8 @@ class HTTPRouteDestination(Model):
 
 
 class HTTPRedirect(Model):
+    ONE_OF: ClassVar = (("port", "derive_port"),)
+
     uri: str = ""
     prefix_rewrite: str = ""
     authority: str = ""
@@ -213,6 +215,8 @@ class HTTPRedirect(Model):
 
 
 class HTTPBody(Model):
+    ONE_OF: ClassVar = (("string", "bytes"),)
+
     string: str | None = None
     bytes: str | None = None
     """Base64."""
@@ -240,6 +244,8 @@ class HTTPRewrite(Model):
 
 
 class FaultDelay(Model):
+    ONE_OF: ClassVar = (("fixed_delay", "exponential_delay"),)
+
     fixed_delay: Duration | None = None
     exponential_delay: Duration | None = None
     percentage: Percent | None = None
@@ -247,6 +253,8 @@ class FaultDelay(Model):
 
 
 class FaultAbort(Model):
+    ONE_OF: ClassVar = (("http_status", "grpc_status", "http2_error"),)
+
     http_status: Int32 | None = None
     grpc_status: str | None = None
     http2_error: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta
 
@@ -21,6 +21,8 @@ SimpleLb: TypeAlias = Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUG
 
 class StringMatch(Model):
     """At most one of the three; none of them, in a header or query match, asks only for presence."""
+
+    ONE_OF: ClassVar = (("exact", "prefix", "regex"),)
 
     exact: str | None = None
     prefix: str | None = None

@@ -1,0 +1,82 @@
+"""Which fields of a document its kind does not have."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mizzen.api.paths import join
+
+
+class Unknown(NamedTuple):
+    path: str
+    suggestion: str
+    """The field that was probably meant, or ""."""
+
+    @property
+    def message(self) -> str:
+        name = self.path.rpartition(".")[2]
+        hint = f"; did you mean `{self.suggestion}`?" if self.suggestion else "; remove it"
+        return f"`{name}` is unknown here{hint}"
+
+
+def unknown_fields(document: Any, struct: type, path: str = "") -> Iterator[Unknown]:
+    """Walks a document beside its struct; what has the wrong type is left to decoding."""
+    if isinstance(document, Mapping) and _is_struct(struct):
+        fields = _fields(struct)
+        for key, value in document.items():
+            if key not in fields:
+                yield Unknown(join(path, key), _suggestion(key, fields))
+            elif value is not None:
+                yield from unknown_fields(value, fields[key], join(path, key))
+        return
+    item = _item_type(struct)
+    if item is None:
+        return
+    if isinstance(document, Mapping):
+        for key, value in document.items():
+            yield from unknown_fields(value, item, join(path, key))
+    elif isinstance(document, list):
+        for index, value in enumerate(document):
+            yield from unknown_fields(value, item, join(path, index))
+
+
+def _suggestion(key: str, fields: Mapping[str, type]) -> str:
+    folded = {name.lower(): name for name in fields}
+    close = difflib.get_close_matches(key.replace("_", "").lower(), folded, n=1, cutoff=0.6)
+    return folded[close[0]] if close else ""
+
+
+def _is_struct(given: Any) -> bool:
+    return isinstance(given, type) and issubclass(given, msgspec.Struct)
+
+
+@cache
+def _fields(struct: type) -> Mapping[str, type]:
+    return {field.encode_name: bare_type(field.type) for field in msgspec.structs.fields(struct)}
+
+
+def bare_type(given: Any) -> Any:
+    """Without `Annotated` and `| None`."""
+    if typing.get_origin(given) is typing.Annotated:
+        return bare_type(typing.get_args(given)[0])
+    if typing.get_origin(given) in (typing.Union, types.UnionType):
+        rest = [option for option in typing.get_args(given) if option is not type(None)]
+        return bare_type(rest[0]) if len(rest) == 1 else given
+    return given
+
+
+def _item_type(given: Any) -> Any:
+    """What a tuple or dict holds, if that is a struct or again a collection; None otherwise."""
+    arguments = typing.get_args(given)
+    if typing.get_origin(given) is tuple:
+        return bare_type(arguments[0])
+    if typing.get_origin(given) is dict:
+        return bare_type(arguments[1])
+    return None
