@@ -149,7 +149,7 @@ def enter_namespaces(control: socket.socket) -> bool:
     """True in the new pid 1; False in the process that is left outside, after it has reported pid 1 to the host."""
     flags = kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
     if os.geteuid():
-        _become_root_of_own()
+        become_root_of_own()
     kernel.unshare(flags)
     pid = os.fork()
     if pid == 0:
@@ -158,7 +158,7 @@ def enter_namespaces(control: socket.socket) -> bool:
     return False
 
 
-def _become_root_of_own() -> None:
+def become_root_of_own() -> None:
     """A user namespace in which this user is root and nobody else exists: user_namespaces(7)."""
     uid, gid = os.geteuid(), os.getegid()
     kernel.unshare(kernel.CLONE_NEWUSER)
