@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
 from mizzen.cli import exits
+from mizzen.cli.options import run
 from mizzen.embedded.paths import DEFAULT_NAME, ClusterPaths, cluster_paths
 
 if TYPE_CHECKING:
+    from mizzen.embedded.cluster import Cluster
     from mizzen.kube.http import HttpApi
 
 P = ParamSpec("P")
@@ -30,6 +32,27 @@ def paths_of(name: str) -> ClusterPaths:
         return cluster_paths(name)
     except ValueError as error:
         raise exits.Failure(str(error), code=exits.USAGE) from error
+
+
+def running_cluster(name: str) -> Cluster:
+    """Raises Failure when it does not run."""
+    from mizzen.embedded.cluster import status
+
+    found = status(name)
+    if found.state != "Running":
+        raise exits.Failure(f"cluster {name} is {found.state.lower()}", "`mizzen up` starts it, with the mesh")
+    return found
+
+
+def with_cluster(name: str, use: Callable[[HttpApi], Awaitable[R]]) -> R:
+    """Connect to an embedded cluster, whatever the kubeconfig says; do; disconnect."""
+    from mizzen.embedded.cluster import connection
+
+    async def session() -> R:
+        async with connection(name) as api:
+            return await use(api)
+
+    return run(session())
 
 
 def default_kubeconfig() -> Path | None:

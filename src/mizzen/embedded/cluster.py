@@ -94,7 +94,9 @@ async def start(
         await _until(deadline, paths, "the API server does not answer", lambda: _answers(api))
         progress("waiting for the node")
         await _until(deadline, paths, "the node is not ready", lambda: _node_ready(api))
-    _merge(name, paths, user_kubeconfig or kubeconfig.user_path())
+    wanted = user_kubeconfig or kubeconfig.user_path()
+    if wanted != paths.kubeconfig:  # with `mizzen env` in force, it is the cluster's own file already
+        _merge(name, paths, wanted)
     return _described(name, paths, box, ready=True)
 
 

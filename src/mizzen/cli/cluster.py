@@ -1,0 +1,90 @@
+"""`mizzen cluster start|stop|status|delete`: the bare cluster, without a mesh."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mizzen.cli import exits, render, talk
+from mizzen.cli.clusters import name_option
+from mizzen.cli.options import run
+
+if TYPE_CHECKING:
+    from mizzen.embedded.cluster import Cluster
+
+
+def start_cluster(name: str) -> Cluster:
+    """The running cluster, with progress on stderr. Raises Failure that says what this machine lacks."""
+    from mizzen.embedded import cluster, doctor
+    from mizzen.embedded.kubeconfig import KubeconfigError
+
+    lacking = [finding for finding in doctor.examine(name) if not finding.ok]
+    if lacking and cluster.status(name).state != "Running":
+        first = lacking[0]
+        raise exits.Failure(f"{first.check}: {first.detail}", first.cure or "`mizzen doctor` tells more")
+    try:
+        with talk.step(f"Starting cluster {name}", f"Cluster {name} is running"):
+            return run(cluster.start(name))
+    except (cluster.BoxError, cluster.ClusterError, KubeconfigError) as error:
+        raise exits.Failure(str(error), "`mizzen doctor` says what this machine lacks") from error
+
+
+def stop_cluster(name: str) -> None:
+    from mizzen.embedded import cluster
+
+    try:
+        stopped = run(cluster.stop(name))
+    except cluster.BoxError as error:
+        raise exits.Failure(str(error)) from error
+    talk.say(f"✔ Cluster {name} is stopped; its state is kept" if stopped else f"cluster {name} was not running")
+
+
+def delete_cluster(name: str) -> None:
+    from mizzen.embedded import cluster
+
+    try:
+        deleted = run(cluster.delete(name))
+    except cluster.BoxError as error:
+        raise exits.Failure(str(error)) from error
+    talk.say(f"✔ Cluster {name} is deleted" if deleted else f"there is no cluster {name}")
+
+
+@click.group()
+def command() -> None:
+    """The bare cluster, without a mesh."""
+
+
+@command.command()
+@name_option
+def start(name: str) -> None:
+    """Start the cluster and make it kubectl's current context."""
+    start_cluster(name)
+
+
+@command.command()
+@name_option
+def stop(name: str) -> None:
+    """End every process of the cluster; its objects stay for the next start."""
+    stop_cluster(name)
+
+
+@command.command()
+@name_option
+def delete(name: str) -> None:
+    """Stop the cluster, forget its objects, take it out of the kubeconfig."""
+    delete_cluster(name)
+
+
+@command.command()
+@name_option
+@render.output
+def status(name: str, form: str) -> None:
+    """What runs. Exit code 1 when it is not running."""
+    from mizzen.embedded.cluster import status as cluster_status
+
+    found = cluster_status(name)
+    row = (found.name, found.state, found.address, found.api_url, found.context, "no" if found.rootless else "yes")
+    render.show(form, found, ("NAME", "STATE", "ADDRESS", "API SERVER", "CONTEXT", "ROOT"), [row], padding=3)
+    if found.state != "Running":
+        raise click.exceptions.Exit(exits.FAILED)
