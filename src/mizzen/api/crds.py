@@ -20,17 +20,17 @@ _DURATION = r"^([-+]?)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$"
 _OPEN_OBJECT = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
-def manifests() -> list[dict[str, Any]]:
+def custom_resource_definitions() -> list[dict[str, Any]]:
     """All CRDs, in the order of `KINDS`."""
-    return [manifest(kind) for kind in KINDS]
+    return [_definition(kind) for kind in KINDS]
 
 
-def manifest(kind: Kind) -> dict[str, Any]:
+def _definition(kind: Kind) -> dict[str, Any]:
     name = f"{kind.plural}.{kind.group}"
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": name, "labels": {"app": "istio-pilot", "release": "istio"}},
+        "metadata": {"name": name},
         "spec": {
             "group": kind.group,
             "names": _names(kind),

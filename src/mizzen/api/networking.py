@@ -1,7 +1,7 @@
 """networking.istio.io, first part: Gateway, VirtualService, DestinationRule.
 
 Fields are those of Istio's CRDs, in snake_case; a oneof is a set of optional fields of which at most one may be set
-(`mizzen.api.validation` says so). Reference: https://istio.io/latest/docs/reference/config/networking/
+(`mizzen.api.legality` says so). Reference: https://istio.io/latest/docs/reference/config/networking/
 """
 
 from __future__ import annotations
