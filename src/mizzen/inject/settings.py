@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import field
 
+from mizzen import __version__
 from mizzen.api.base import Model
 from mizzen.api.documents import parse_settings
 from mizzen.api.mesh import MeshConfig
@@ -55,7 +56,7 @@ class GlobalValues(Model):
     """`values.global`"""
 
     hub: str = "docker.io/istio"
-    tag: str = "latest"
+    tag: str = __version__
     istio_namespace: str = ISTIO_NAMESPACE
     image_pull_policy: str = ""
     image_pull_secrets: tuple[str, ...] = ()

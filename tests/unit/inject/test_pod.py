@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mizzen import __version__
 from mizzen.inject import InvalidAnnotation, Settings, inject, inject_document, read_settings
 from mizzen.inject.settings import Policy
 
@@ -149,7 +150,7 @@ def test_a_users_own_istio_proxy_container_overlays_the_injected_one() -> None:
     given["spec"]["containers"].append(own)
     result = injected(given)
     proxy = containers(result)["istio-proxy"]
-    assert proxy["image"] == "docker.io/istio/proxyv2:latest"
+    assert proxy["image"] == f"docker.io/istio/proxyv2:{__version__}"
     assert proxy["resources"]["limits"] == {"cpu": "1", "memory": "1024Mi"}
     assert {"name": "POD_NAME", "value": "x"} in proxy["env"]
     assert environment(result)["MINE"] == "1"

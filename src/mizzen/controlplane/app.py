@@ -1,0 +1,221 @@
+"""istiod: where the parts meet. The Kubernetes API is the only platform it knows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+from aiohttp import web
+
+from mizzen.ads.server import AdsServer, Serving, tls_credentials
+from mizzen.ads.store import Store
+from mizzen.analysis import dangling_references
+from mizzen.api.base import Problem
+from mizzen.api.core import ConfigMap, Namespace
+from mizzen.api.decode import Undecodable
+from mizzen.api.validate import validate
+from mizzen.ca.authority import Root
+from mizzen.ca.service import certificate_service
+from mizzen.ca.spiffe import Identity
+from mizzen.ca.tokens import identify
+from mizzen.controlplane import trust
+from mizzen.controlplane import web as pages
+from mizzen.controlplane.admission import injected, validated
+from mizzen.controlplane.debug import Debug
+from mizzen.controlplane.fleet import Fleet
+from mizzen.controlplane.push import Pace, touched
+from mizzen.controlplane.status import StatusWriter
+from mizzen.controlplane.watching import Watching
+from mizzen.controlplane.webhooks import WebhookKeeper
+from mizzen.inject import Settings as InjectorSettings
+from mizzen.inject import read_settings
+from mizzen.kube.api import WELL_KNOWN, Api
+from mizzen.scope.snapshot import MESH_CONFIG_MAP, SYSTEM_NAMESPACE, Change, Snapshot
+
+JSON: TypeAlias = dict[str, Any]
+log = logging.getLogger(__name__)
+
+INJECTOR_CONFIG_MAP = "istio-sidecar-injector"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """0 takes any free port; `ControlPlane.ports` says which."""
+
+    ads: int = 15011
+    ca: int = 15012
+    webhooks: int = 15017
+    monitoring: int = 15014
+    ready: int = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    host: str = "0.0.0.0"
+    ports: Ports = Ports()
+    service: str = "istiod"
+    namespace: str = SYSTEM_NAMESPACE
+    domain: str = "cluster.local"
+    name: str = "istiod"
+    """The Pod's, as `proxy-status` shows it."""
+    stop_grace: float = 0.2
+    """Seconds that streams get to end by themselves."""
+
+    @property
+    def dns_names(self) -> tuple[str, ...]:
+        short = f"{self.service}.{self.namespace}"
+        return f"{short}.svc", short, f"{short}.svc.{self.domain}", self.service
+
+
+class ControlPlane:
+    """One istiod. `run` until cancelled."""
+
+    def __init__(self, settings: Settings, api: Api) -> None:
+        self.settings = settings
+        self.ports = settings.ports
+        self.snapshot = Snapshot()
+        self.fleet = Fleet(Store(), self.snapshot)
+        self.debug = Debug(self)
+        self.serving = asyncio.Event()
+        """Set when the snapshot is complete and all ports are open."""
+        self._api = api
+        self._changed = asyncio.Event()
+        self._began = 0.0
+        self._watching = Watching(api, self._wake)
+        self._status = StatusWriter(api, settings.name)
+        self._pace = Pace()
+        self._injector: tuple[object, InjectorSettings] | None = None
+
+    async def run(self) -> None:
+        """Until cancelled; proxies keep what they have. Raises OSError when a port is taken."""
+        async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
+            for informer in self._watching.informers.values():
+                tasks.create_task(informer.run())
+            await self._watching.synced()
+            self._apply(self._watching.take())
+            root = await trust.load_root(self._api, self.settings.namespace, self.snapshot.mesh.trust_domain)
+            certificate = trust.Serving(root, self.settings.dns_names)
+            await self._serve(stack, root, certificate)
+            self.serving.set()
+            log.info("serving: %s", self.ports)
+            self._keep(tasks, trust.root_pem(root))
+            await self._push_forever()
+
+    def _keep(self, tasks: asyncio.TaskGroup, root: str) -> None:
+        namespaces = self._watching.informers[Namespace]
+        tasks.create_task(trust.RootPublisher(self._api, namespaces, root).run())
+        tasks.create_task(WebhookKeeper(self._api, self.settings.service, self.settings.namespace, root).run())
+        tasks.create_task(self._status.run())
+
+    # Serving
+
+    async def _serve(self, stack: AsyncExitStack, root: Root, certificate: trust.Serving) -> None:
+        host, wanted, grace = self.settings.host, self.settings.ports, self.settings.stop_grace
+        key, chain, _ = certificate.current()
+        ads = AdsServer(
+            self.fleet, self.fleet.store, Serving(f"{host}:{wanted.ads}", tls_credentials(certificate.current))
+        )
+        await ads.start()
+        stack.push_async_callback(ads.stop, grace)
+        ca = grpc.aio.server()
+        ca.add_generic_rpc_handlers((certificate_service(lambda: root, self._identify),))
+        ca_port = ca.add_secure_port(f"{host}:{wanted.ca}", _server_credentials(certificate))
+        await ca.start()
+        stack.push_async_callback(ca.stop, grace)
+        tls = pages.server_context(key, chain)
+        webhooks = await self._http(stack, pages.webhook_app(self._answers()), wanted.webhooks, tls)
+        monitoring = await self._http(stack, pages.pages_app(self.debug.pages()), wanted.monitoring)
+        ready = await self._http(stack, pages.readiness_app(self.missing), wanted.ready)
+        self.ports = Ports(ads.port, ca_port, webhooks, monitoring, ready)
+
+    async def _http(self, stack: AsyncExitStack, app: web.Application, port: int, tls: Any = None) -> int:
+        runner = await pages.serve(app, self.settings.host, port, tls)
+        stack.push_async_callback(runner.cleanup)
+        return pages.port_of(runner)
+
+    def missing(self) -> str:
+        """What keeps us from being ready; "" when nothing does."""
+        return "" if self.serving.is_set() else "not all ports are open yet"
+
+    async def _identify(self, token: str) -> Identity:
+        async def review(body: JSON) -> JSON:
+            return await self._api.create(WELL_KNOWN.tokenreviews, body)
+
+        return await identify(review, token, self.snapshot.mesh.trust_domain)
+
+    # Webhooks
+
+    def _answers(self) -> Mapping[str, pages.Answer]:
+        return {
+            "/inject": lambda request: injected(request, self.injector_settings()),
+            "/validate": lambda request: validated(request, validate, self._dangling),
+        }
+
+    def injector_settings(self) -> InjectorSettings:
+        """From the ConfigMaps, read once per version; what cannot be read leaves the last good settings in force."""
+        maps = [self.snapshot.get(ConfigMap, SYSTEM_NAMESPACE, name) for name in (MESH_CONFIG_MAP, INJECTOR_CONFIG_MAP)]
+        key = tuple(map(id, maps))
+        if self._injector is None or self._injector[0] != (key, maps):
+            mesh, injector = (one.data if one else {} for one in maps)
+            try:
+                read = read_settings(mesh.get("mesh", ""), injector.get("values", ""), injector.get("config", ""))
+            except Undecodable as error:
+                log.error("the injector's settings cannot be read: %s", error)
+                read = self._injector[1] if self._injector else InjectorSettings()
+            self._injector = ((key, maps), read)
+        return self._injector[1]
+
+    def _dangling(self, document: JSON) -> list[Problem]:
+        return list(dangling_references(self.snapshot, document))
+
+    # Pushing
+
+    def _wake(self) -> None:
+        if not self._changed.is_set():
+            self._began = time.monotonic()
+            self._changed.set()
+
+    async def _push_forever(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(self._pace.pause(time.monotonic()))
+            began = self._began
+            self._changed.clear()
+            self.push(self._watching.take(), began)
+
+    def push(self, changes: list[Change], began: float) -> None:
+        start = time.monotonic()
+        before = self.snapshot
+        if self._apply(changes):
+            self.fleet.advance(self.snapshot, touched(before, self.snapshot, changes), began)
+            self._status.settle(self.snapshot, self.fleet.views.problems(), self._watching.undecodable)
+        self._pace.pushed(start, time.monotonic())
+
+    def _apply(self, changes: list[Change]) -> bool:
+        """Whether that makes a difference."""
+        after = self.snapshot.apply(*changes)
+        changed = after is not self.snapshot
+        self.snapshot = self.fleet.views.snapshot = after
+        return changed
+
+
+def _server_credentials(certificate: trust.Serving) -> grpc.ServerCredentials:
+    """TLS without client certificates, by our newest certificate."""
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        key, chain, _ = certificate.current()
+        return grpc.ssl_server_certificate_configuration([(key, chain)])
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=False)
+
+
+async def run(settings: Settings, api: Api) -> None:
+    """One istiod until cancelled."""
+    await ControlPlane(settings, api).run()

@@ -1,0 +1,181 @@
+"""The connected proxies: who they are, which views they have, and what was sent to them and acknowledged.
+
+A proxy is who its certificate says; what it may see follows from its Pod, as the API server holds it, and never from
+what it claims about itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from mizzen.ads.server import Refused, Stream
+from mizzen.ads.store import Store
+from mizzen.api.core import Pod
+from mizzen.ca.spiffe import Identity
+from mizzen.controlplane.histogram import Histogram
+from mizzen.controlplane.push import Touched
+from mizzen.controlplane.views import View, Views
+from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.view import Proxy
+
+log = logging.getLogger(__name__)
+
+POD_SEEN_WITHIN = 5.0
+"""Seconds that a proxy may be ahead of our watch of its Pod."""
+KINDS = ("sidecar", "router")
+
+
+@dataclass(slots=True, eq=False)
+class Connected:
+    """One proxy and where it stands."""
+
+    stream: Stream
+    proxy: Proxy
+    kind: str
+    views: tuple[View, ...]
+    since: float
+    """Seconds since the epoch."""
+    layers: tuple[Mapping[str, object], ...] = ()
+    change: int = 0
+    """The newest change whose outcome was sent, or found to be no change for it."""
+
+
+@dataclass(slots=True)
+class _Change:
+    """A push on its way: when the change came, and who has not acknowledged yet."""
+
+    began: float
+    waiting: set[Connected]
+    reached: int = 0
+
+
+class Fleet:
+    """`admit` false takes proxies without certificates, for tests on loopback."""
+
+    def __init__(self, store: Store, snapshot: Snapshot, *, admit_anyone: bool = False) -> None:
+        self.views = Views(store, snapshot)
+        self.store = store
+        self.connected: dict[Stream, Connected] = {}
+        self.latency = Histogram()
+        """Seconds from a watch event to the last proxy's acknowledgement."""
+        self.pushes = 0
+        self.refusals = 0
+        self.on_refused: Callable[[Connected], None] | None = None
+        self._admit_anyone = admit_anyone
+        self._changes: list[_Change] = []
+        self._moved = asyncio.Event()
+
+    # What the discovery server tells
+
+    async def join(self, stream: Stream) -> None:
+        """Raises Refused."""
+        try:
+            kind, address, name, namespace = stream.node.parts
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        if kind not in KINDS:
+            raise Refused(f"proxies of type {kind!r} are not served; there are {', '.join(KINDS)}")
+        pod = await self._pod(namespace, name)
+        if not self._admit_anyone:
+            _require_identity(stream.identities, namespace, pod, self.views.snapshot.mesh.trust_domain)
+        proxy = _proxy(pod, address)
+        member = Connected(stream, proxy, kind, self.views.of(proxy, kind), time.time())
+        self.views.enter(member.views)
+        self.connected[stream] = member
+        self._send(member)
+        log.info("proxy %s connected", stream.node.id)
+
+    async def _pod(self, namespace: str, name: str) -> Pod:
+        deadline = time.monotonic() + POD_SEEN_WITHIN
+        while (pod := self.views.snapshot.get(Pod, namespace, name)) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Refused(f"there is no Pod {name} in namespace {namespace}")
+            try:
+                await asyncio.wait_for(self._moved.wait(), left)
+            except TimeoutError:
+                continue
+        return pod
+
+    def acknowledged(self, stream: Stream) -> None:
+        member = self.connected.get(stream)
+        if member is None:
+            return
+        if len(stream.session.refused) > 0 and self.on_refused is not None:
+            self.on_refused(member)
+        if stream.session.settled:
+            self._settled(member, time.monotonic())
+
+    def leave(self, stream: Stream) -> None:
+        member = self.connected.pop(stream)
+        self.views.leave(member.views)
+        self._settled(member, None)
+        log.info("proxy %s disconnected", stream.node.id)
+
+    # What the control plane tells
+
+    def advance(self, snapshot: Snapshot, touched: Touched, began: float) -> None:
+        """Bring every proxy to a newer snapshot; `began` is when its first change came, in monotonic seconds."""
+        self.views.advance(snapshot, touched)
+        self._moved.set()
+        self._moved.clear()
+        self._change_views(touched)
+        waiting = {member for member in self.connected.values() if self._send(member)}
+        self.pushes += 1
+        self.store.sweep()
+        if waiting:
+            self._changes.append(_Change(began, waiting, len(waiting)))
+
+    def _change_views(self, touched: Touched) -> None:
+        for member in self.connected.values():
+            own = (member.proxy.namespace, member.proxy.name)
+            if not touched.scopes and own not in touched.pods:
+                continue
+            pod = self.views.snapshot.get(Pod, *own)
+            if pod is not None:  # a proxy of a Pod that is gone keeps what it has until it goes too
+                member.proxy = _proxy(pod, member.proxy.address)
+            views = self.views.of(member.proxy, member.kind)
+            if views != member.views:
+                self.views.enter(views)
+                self.views.leave(member.views)
+                member.views = views
+
+    def _send(self, member: Connected) -> bool:
+        """Whether the proxy is told anything that it must acknowledge."""
+        layers = self.views.layers(member.views)
+        if len(layers) == len(member.layers) and all(a is b for a, b in zip(layers, member.layers, strict=True)):
+            return False
+        member.layers = layers
+        member.stream.publish(layers)
+        return not member.stream.session.settled
+
+    def _settled(self, member: Connected, now: float | None) -> None:
+        """The proxy holds all it was told, and so every change up to now; None: it is gone."""
+        for change in self._changes:
+            change.waiting.discard(member)
+            if not change.waiting and now is not None:
+                self.latency.observe(now - change.began)
+        self._changes = [change for change in self._changes if change.waiting]
+
+    @property
+    def settled(self) -> bool:
+        return not self._changes
+
+    def proxies(self) -> Iterable[Connected]:
+        return self.connected.values()
+
+
+def _proxy(pod: Pod, address: str) -> Proxy:
+    return Proxy(namespace=pod.metadata.namespace, name=pod.metadata.name, labels=pod.metadata.labels, address=address)
+
+
+def _require_identity(identities: tuple[str, ...], namespace: str, pod: Pod, trust_domain: str) -> None:
+    """The certificate must be that of the Pod's service account. Raises Refused."""
+    expected = Identity(trust_domain, namespace, pod.spec.service_account_name or "default")
+    if str(expected) not in identities:
+        shown = ", ".join(identities) or "no identity"
+        raise Refused(f"Pod {pod.metadata.name}.{namespace} runs as {expected}, but the certificate says {shown}")

@@ -1,0 +1,132 @@
+"""Tells users, in `status` of their own objects, what became of them.
+
+`status` carries one condition, `Reconciled`, with `observedGeneration`, and Istio's `validationMessages`. It is written
+only when it would say something else than it does, so that no write causes the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from mizzen.analysis import findings
+from mizzen.api.base import Object, Problem
+from mizzen.controlplane.watching import MESH_KINDS, Kind
+from mizzen.kube.api import Api, ApiError, Conflict, NotFound, WriteOptions
+from mizzen.kube.reflector import Key
+from mizzen.scope.snapshot import Snapshot
+
+JSON: TypeAlias = dict[str, Any]
+log = logging.getLogger(__name__)
+
+CONDITION = "Reconciled"
+_RETRY_SECONDS = 1.0
+
+
+def wanted_status(generation: int, problems: Iterable[Problem]) -> JSON:
+    """Without times: those are put in when it is written."""
+    found = sorted(problems, key=lambda one: (one.level, one.code, one.path, one.message))
+    failed = any(problem.level == "error" for problem in found)
+    condition = {
+        "type": CONDITION,
+        "status": "False" if failed else "True",
+        "reason": "Problems" if failed else "ReconciledWithWarnings" if found else "Reconciled",
+        "message": "; ".join(f"{one.path}: {one.message}" if one.path else one.message for one in found),
+        "observedGeneration": generation,
+    }
+    messages = [
+        {"type": {"code": one.code}, "level": one.level.upper(), "path": one.path, "message": one.message}
+        for one in found
+    ]
+    return {
+        "observedGeneration": generation,
+        "conditions": [condition],
+        **({"validationMessages": messages} if messages else {}),
+    }
+
+
+def says_the_same(known: Mapping[str, Any] | None, wanted: JSON) -> bool:
+    """Whether `known`, apart from times, is what is wanted."""
+    return known is not None and _timeless(known) == _timeless(wanted)
+
+
+def _timeless(status: Mapping[str, Any]) -> JSON:
+    ours = [one for one in status.get("conditions") or () if one.get("type") == CONDITION]
+    conditions = [{key: value for key, value in one.items() if key != "lastTransitionTime"} for one in ours]
+    messages = status.get("validationMessages") or []
+    return {"generation": status.get("observedGeneration"), "conditions": conditions, "messages": messages}
+
+
+class StatusWriter:
+    """`settle` says what is; `run` writes what differs."""
+
+    def __init__(self, api: Api, manager: str) -> None:
+        self._api = api
+        self._options = WriteOptions(manager=manager)
+        self._wanted: dict[tuple[Kind, Key], tuple[Object[Any], JSON]] = {}
+        self._written: dict[tuple[Kind, Key], JSON] = {}
+        self._changed = asyncio.Event()
+
+    def settle(
+        self, snapshot: Snapshot, problems: Iterable[Problem], undecodable: Mapping[tuple[Kind, Key], str]
+    ) -> None:
+        """What every object's status is to say at this snapshot."""
+        by_object: dict[tuple[str, str, str], list[Problem]] = {}
+        for problem in {*problems, *findings(snapshot)}:
+            by_object.setdefault((problem.kind, problem.namespace, problem.name), []).append(problem)
+        self._wanted = {}
+        for kind in MESH_KINDS:
+            for obj in snapshot.table(kind):
+                assert isinstance(obj, Object)
+                found = by_object.get((kind.__name__, obj.namespace, obj.name), [])
+                if reason := undecodable.get((kind, (obj.namespace, obj.name))):
+                    found = [*found, _unread(kind, obj, reason)]
+                key = (kind, (obj.namespace, obj.name))
+                wanted = wanted_status(obj.metadata.generation, found)
+                if not says_the_same(self._written.get(key, obj.status), wanted):
+                    self._wanted[key] = (obj, wanted)
+        self._written = {key: known for key, known in self._written.items() if snapshot.get(key[0], *key[1])}
+        if self._wanted:
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            for key, (obj, wanted) in list(self._wanted.items()):
+                await self._write(key, obj, wanted)
+
+    async def _write(self, key: tuple[Kind, Key], obj: Object[Any], wanted: JSON) -> None:
+        kind, (namespace, name) = key
+        if self._wanted.get(key) != (obj, wanted):
+            return  # overtaken
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        status = {**wanted, "conditions": [{**one, "lastTransitionTime": now} for one in wanted["conditions"]]}
+        status.setdefault("validationMessages", None)  # a merge patch removes what is null
+        try:
+            await self._api.patch(
+                MESH_KINDS[kind], name, {"status": status}, namespace, subresource="status", options=self._options
+            )
+            self._written[key] = wanted
+        except (NotFound, Conflict):
+            return
+        except ApiError as error:
+            log.warning("cannot write the status of %s %s.%s: %s", kind.__name__, name, namespace, error)
+            await asyncio.sleep(_RETRY_SECONDS)
+            self._changed.set()
+
+
+def _unread(kind: Kind, obj: Object[Any], reason: str) -> Problem:
+    return Problem(
+        code="IST0106",
+        level="error",
+        kind=kind.__name__,
+        namespace=obj.namespace,
+        name=obj.name,
+        path="",
+        message=f"The newest version cannot be read ({reason}); the one before stays in force.",
+    )

@@ -1,0 +1,155 @@
+"""What each kind of proxy is to hold: views resolved, translated, and kept until something they depend on changes.
+
+Work is done per view, not per proxy. A view's scope that comes out as the same object is not translated again;
+endpoints are a table beside it, in which a change touches single clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from mizzen.ads.store import Store
+from mizzen.ads.target import Layers
+from mizzen.api.base import Problem
+from mizzen.controlplane.push import Touched
+from mizzen.envoy.resources import ENDPOINTS, Resource, Resources
+from mizzen.scope import resolve
+from mizzen.scope.endpoints import endpoints_with
+from mizzen.scope.model import (
+    GatewayScope,
+    GatewayView,
+    InboundScope,
+    InboundView,
+    OutboundScope,
+    OutboundView,
+    Resolution,
+    Subset,
+)
+from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.view import Proxy, gateway_view, inbound_view, outbound_view
+from mizzen.xds import translate
+from mizzen.xds.endpoints import cluster_load_assignment
+
+View: TypeAlias = OutboundView | InboundView | GatewayView
+Scope: TypeAlias = OutboundScope | InboundScope | GatewayScope
+
+_MEANING: Mapping[type, tuple[Callable[[Snapshot, Any], Any], Callable[[Any], Resources]]] = {
+    OutboundView: (resolve.outbound, translate.outbound),
+    InboundView: (resolve.inbound, translate.inbound),
+    GatewayView: (resolve.gateway, translate.gateway),
+}
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """One view's answer."""
+
+    scope: Scope
+    resources: Resources
+    clusters: dict[str, list[Subset]] = field(default_factory=dict)
+    """Clusters whose endpoints we tell, by host."""
+    endpoints: Resources = field(default_factory=dict)
+    users: int = 0
+
+
+class Views:
+    """All views that some connected proxy has, at the newest snapshot."""
+
+    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._store = store
+        self._kept: dict[View, _Kept] = {}
+        self._assignments: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], Resource]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def of(self, proxy: Proxy, kind: str) -> tuple[View, ...]:
+        """The views of one proxy; `kind` is `sidecar` or `router`, as in its node id."""
+        if kind == "router":
+            return (gateway_view(self.snapshot, proxy),)
+        return (outbound_view(self.snapshot, proxy), inbound_view(self.snapshot, proxy))
+
+    def enter(self, views: Iterable[View]) -> None:
+        """Some proxy has these views now."""
+        for view in views:
+            if view not in self._kept:
+                self._kept[view] = self._resolved(view)
+            self._kept[view].users += 1
+
+    def leave(self, views: Iterable[View]) -> None:
+        for view in views:
+            kept = self._kept[view]
+            kept.users -= 1
+            if not kept.users:
+                del self._kept[view]
+
+    def layers(self, views: Iterable[View]) -> Layers:
+        """What a proxy of these views is to hold. The same objects as before where nothing changed."""
+        kept = [self._kept[view] for view in views]
+        return (*(one.resources for one in kept), *(one.endpoints for one in kept if one.clusters))
+
+    def scopes(self) -> Iterator[tuple[View, Scope]]:
+        for view, kept in self._kept.items():
+            yield view, kept.scope
+
+    def problems(self) -> frozenset[Problem]:
+        """What all views together find wrong."""
+        return frozenset(problem for kept in self._kept.values() for problem in kept.scope.problems)
+
+    def advance(self, snapshot: Snapshot, touched: Touched) -> None:
+        """Bring all views to a newer snapshot."""
+        self.snapshot = snapshot
+        if touched.all_endpoints or touched.scopes:
+            self._assignments.clear()
+        for host in touched.hosts:
+            self._assignments.pop(host, None)
+        for view, kept in self._kept.items():
+            if touched.scopes:
+                self._resolve_again(view, kept)
+            if touched.scopes or touched.all_endpoints:
+                self._tell_endpoints(kept, kept.clusters)
+            else:
+                self._tell_endpoints(kept, touched.hosts & kept.clusters.keys())
+
+    def _resolved(self, view: View) -> _Kept:
+        meaning, translated = _MEANING[type(view)]
+        scope = meaning(self.snapshot, view)
+        kept = _Kept(scope, self._store.intern(translated(scope)), _clusters(scope))
+        self._tell_endpoints(kept, kept.clusters)
+        return kept
+
+    def _resolve_again(self, view: View, kept: _Kept) -> None:
+        meaning, translated = _MEANING[type(view)]
+        scope = meaning(self.snapshot, view)
+        if scope is not kept.scope:
+            kept.scope, kept.resources = scope, self._store.intern(translated(scope))
+            kept.clusters = _clusters(scope)
+
+    def _tell_endpoints(self, kept: _Kept, hosts: Iterable[str]) -> None:
+        """Put the newest assignments of these hosts' clusters in place; the old mapping stays when they are equal."""
+        old = kept.endpoints.get(ENDPOINTS, {})
+        subsets = [subset for host in hosts for subset in kept.clusters[host]]
+        fresh = {subset.cluster: self._assignment(subset) for subset in subsets}
+        gone = old.keys() - fresh.keys() if hosts is kept.clusters else frozenset()
+        if gone or any(name not in old or old[name].version != one.version for name, one in fresh.items()):
+            merged = {name: one for name, one in {**old, **fresh}.items() if name not in gone}
+            kept.endpoints = {ENDPOINTS: merged}
+
+    def _assignment(self, subset: Subset) -> Resource:
+        of_host = self._assignments.setdefault(subset.host, {})
+        key = (subset.cluster, subset.labels)
+        if key not in of_host:
+            found = endpoints_with(self.snapshot, subset.host, subset.port, subset.labels)
+            of_host[key] = cluster_load_assignment(subset.cluster, found)
+        return of_host[key]
+
+
+def _clusters(scope: Scope) -> dict[str, list[Subset]]:
+    found: dict[str, list[Subset]] = {}
+    for subset in () if isinstance(scope, InboundScope) else scope.subsets:
+        if subset.resolution is Resolution.EDS:
+            found.setdefault(subset.host, []).append(subset)
+    return found

@@ -1,0 +1,111 @@
+"""What istiod watches, and how it becomes typed: one informer per kind, one stream of changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from mizzen.api import base, core
+from mizzen.api.apps import ReplicaSet
+from mizzen.api.decode import Undecodable, convert
+from mizzen.api.discovery import EndpointSlice
+from mizzen.api.registry import KINDS
+from mizzen.kube.api import WELL_KNOWN, Api, Resource
+from mizzen.kube.informer import Informer
+from mizzen.kube.reflector import Change as Observed
+from mizzen.kube.reflector import Key
+from mizzen.scope.snapshot import SYSTEM_NAMESPACE, WATCHED, Change
+
+JSON: TypeAlias = dict[str, Any]
+Kind: TypeAlias = type[base.Resource]
+log = logging.getLogger(__name__)
+
+MESH_KINDS: dict[Kind, Resource] = {
+    one.struct: Resource(one.group, one.storage_version, one.plural, one.kind) for one in KINDS if one.struct in WATCHED
+}
+CORE_KINDS: dict[Kind, Resource] = {
+    core.Service: WELL_KNOWN.services,
+    EndpointSlice: WELL_KNOWN.endpointslices,
+    core.Pod: WELL_KNOWN.pods,
+    core.Node: WELL_KNOWN.nodes,
+    core.Namespace: WELL_KNOWN.namespaces,
+    core.ConfigMap: WELL_KNOWN.configmaps,
+    ReplicaSet: WELL_KNOWN.replicasets,
+}
+
+
+def _without_bookkeeping(obj: JSON) -> JSON:
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return {**obj, "metadata": metadata}
+
+
+def _container(container: JSON) -> JSON:
+    return {key: container[key] for key in ("name", "ports") if key in container}
+
+
+def _pod(obj: JSON) -> JSON:
+    """Most of a Pod does not concern a mesh, and there are many."""
+    spec = obj.get("spec") or {}
+    kept = {key: spec[key] for key in ("serviceAccountName", "nodeName", "hostNetwork", "hostname") if key in spec}
+    containers = {key: [_container(one) for one in spec.get(key) or ()] for key in ("containers", "initContainers")}
+    return {"metadata": _without_bookkeeping(obj)["metadata"], "spec": {**kept, **containers}}
+
+
+def _replica_set(obj: JSON) -> JSON:
+    return {"metadata": _without_bookkeeping(obj)["metadata"]}
+
+
+_REDUCED: dict[Kind, Callable[[JSON], JSON]] = {core.Pod: _pod, ReplicaSet: _replica_set}
+
+
+class Watching:
+    """Informers of all kinds. `pending` gathers what changed since `take`; `wake` is called when there is something."""
+
+    def __init__(self, api: Api, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._pending: list[Change] = []
+        self.undecodable: dict[tuple[Kind, Key], str] = {}
+        """Why a stored object is not in force."""
+        self.informers: dict[Kind, Informer] = {}
+        for kind, resource in {**CORE_KINDS, **MESH_KINDS}.items():
+            namespace = SYSTEM_NAMESPACE if kind is core.ConfigMap else None
+            reduce = _REDUCED.get(kind, _without_bookkeeping)
+            informer = Informer(api, resource, namespace, reduce=reduce)
+            informer.subscribe(lambda changes, kind=kind: self._observed(kind, changes))  # type: ignore[misc]
+            self.informers[kind] = informer
+
+    def take(self) -> list[Change]:
+        """What changed since the last call."""
+        taken, self._pending = self._pending, []
+        return taken
+
+    async def synced(self) -> None:
+        for informer in self.informers.values():
+            await informer.wait_synced()
+
+    @property
+    def behind(self) -> list[str]:
+        """Kinds that cannot be followed at the moment, and why."""
+        return [
+            f"{informer.resource.plural}: {informer.last_error.message}"
+            for informer in self.informers.values()
+            if informer.last_error is not None
+        ]
+
+    def _observed(self, kind: Kind, changes: Sequence[Observed]) -> None:
+        self._pending += [typed for change in changes if (typed := self._typed(kind, change)) is not None]
+        self._wake()
+
+    def _typed(self, kind: Kind, change: Observed) -> Change | None:
+        """None for an object that cannot be read: what was in force before stays so."""
+        namespace, name = change.key
+        self.undecodable.pop((kind, change.key), None)
+        if change.new is None:
+            return Change(kind, namespace, name, None)
+        try:
+            return Change(kind, namespace, name, convert(change.new, kind))
+        except Undecodable as error:
+            log.warning("%s %s.%s cannot be read: %s", kind.__name__, name, namespace, error)
+            self.undecodable[kind, change.key] = str(error)
+            return None

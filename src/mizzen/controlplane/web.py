@@ -1,0 +1,100 @@
+"""istiod's HTTP: webhooks over TLS, and readiness, version, metrics and debug in plain text."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from aiohttp import web
+
+from mizzen.controlplane.admission import BadReview, answered
+
+JSON: TypeAlias = dict[str, Any]
+Answer: TypeAlias = Callable[[JSON], JSON]
+Page: TypeAlias = Callable[[Mapping[str, str]], tuple[str, str]]
+"""Query to content type and text. Raises LookupError for what is not there."""
+
+_LARGEST_REVIEW = 8 << 20
+
+
+def webhook_app(answers: Mapping[str, Answer]) -> web.Application:
+    """`answers` by path: `/inject`, `/validate`."""
+    app = web.Application(client_max_size=_LARGEST_REVIEW)
+    for path, answer in answers.items():
+        app.router.add_post(path, _review(answer))
+    return app
+
+
+def _review(answer: Answer) -> Callable[[web.Request], Any]:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            return web.json_response(answered(await request.json(), answer))
+        except (BadReview, json.JSONDecodeError) as error:
+            return web.Response(status=400, text=f"not an AdmissionReview: {error}\n")
+
+    return handle
+
+
+def pages_app(pages: Mapping[str, Page]) -> web.Application:
+    app = web.Application()
+    for path, page in pages.items():
+        app.router.add_get(path, _page(page))
+    return app
+
+
+def _page(page: Page) -> Callable[[web.Request], Any]:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            content_type, text = page(request.query)
+        except LookupError as error:
+            return web.Response(status=404, text=f"{error.args[0] if error.args else error}\n")
+        return web.Response(text=text, content_type=content_type)
+
+    return handle
+
+
+def readiness_app(ready: Callable[[], str]) -> web.Application:
+    """`ready()` gives "" when ready, else what is missing."""
+
+    async def handle(_: web.Request) -> web.Response:
+        missing = ready()
+        return web.Response(status=503 if missing else 200, text=f"{missing or 'ok'}\n")
+
+    app = web.Application()
+    app.router.add_get("/ready", handle)
+    return app
+
+
+async def serve(app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None) -> web.AppRunner:
+    """Raises OSError when the address is taken. `cleanup()` of the result ends it."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, ssl_context=tls)
+    await site.start()
+    return runner
+
+
+def port_of(runner: web.AppRunner) -> int:
+    """The port that was bound, for port 0."""
+    return int(runner.addresses[0][1])
+
+
+def server_context(key: bytes, chain: bytes) -> ssl.SSLContext:
+    """TLS with a certificate that never touches a file system."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    load(context, key, chain)
+    return context
+
+
+def load(context: ssl.SSLContext, key: bytes, chain: bytes) -> None:
+    """Put a certificate into a context; handshakes from now on show it."""
+    memory = os.memfd_create("certificate")
+    try:
+        os.write(memory, key + chain)
+        context.load_cert_chain(f"/proc/self/fd/{memory}")
+    finally:
+        os.close(memory)
