@@ -110,8 +110,7 @@ class Subresources:
         def scaled(obj: JSON) -> JSON:
             return scale.scaled(kind, obj, change(scale.scale_of(kind, obj)))
 
-        whole = Target(kind, target.namespace, target.name)
-        return reply(scale.scale_of(kind, await self.objects.update(whole, scaled, bodies.call_of(request))))
+        return reply(scale.scale_of(kind, await self.objects.update(target, scaled, bodies.call_of(request))))
 
     # -- tokens ----------------------------------------------------------------------------------------------------
 
