@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
-from mizzen.analysis.references import conflicts, dangling_references, of_object
 from mizzen.api.base import Problem
-from mizzen.api.networking import DestinationRule, VirtualService
+from mizzen.api.decode import Undecodable, convert
+from mizzen.api.registry import kind_of
+from mizzen.scope.references import dangling, findings
 from mizzen.scope.snapshot import Snapshot
 
 __all__ = ["dangling_references", "findings"]
 
 
-def findings(snapshot: Snapshot) -> Iterator[Problem]:
-    """Everything that can be found without asking a proxy."""
-    for kind in (VirtualService, DestinationRule):
-        for obj in snapshot.table(kind):
-            yield from of_object(snapshot, obj)
-    yield from conflicts(snapshot)
+def dangling_references(snapshot: Snapshot, document: dict[str, Any]) -> tuple[Problem, ...]:
+    """What a document that may not be stored yet refers to and is not there; () for other kinds and unreadable ones."""
+    kind = kind_of(str(document.get("apiVersion", "")), str(document.get("kind", "")))
+    if kind is None:
+        return ()
+    try:
+        return dangling(snapshot, convert(document, kind.struct))
+    except Undecodable:
+        return ()  # validation has said so
