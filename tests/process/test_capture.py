@@ -25,7 +25,7 @@ if sys.argv[4]:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(sys.argv[4]))
 if sys.argv[5]:
     connection.bind((sys.argv[5], 0))
-connection.settimeout(2)
+connection.settimeout(0.5)
 connection.connect((sys.argv[1], int(sys.argv[2])))
 print(connection.recv(100).decode())
 """

@@ -141,7 +141,7 @@ async def until(condition, seconds=5.0):
 
 def call(address, port):
     try:
-        with socket.create_connection((address, port), 2) as connection:
+        with socket.create_connection((address, port), 0.3) as connection:
             return connection.recv(100).decode().split()[0]
     except OSError as error:
         return error.strerror or str(error)

@@ -1,4 +1,4 @@
-"""The program of the image `proxyv2`: `proxy sidecar|router`, `istio-iptables`, `request`, as Istio's pilot-agent.
+"""The program of the image `proxyv2`, as pilot-agent: `proxy sidecar|router`, `istio-iptables`, `request`, `wait`.
 
 Nothing is started at import, so that a process that has already imported this can be forked into an agent.
 """
@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import cast
 
 from mizzen.agent import envoy
+from mizzen.agent.bootstrap import HEALTH_PORT
 from mizzen.agent.interception import CaptureRefused
 from mizzen.agent.outgoing import call
 from mizzen.agent.proxy import run_proxy
 from mizzen.agent.settings import ADMIN_PORT, Paths, ProxyType, Settings, SettingsError, downward_pairs, read_settings
+from mizzen.ca.authority import new_key, signing_request
 
 _LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
 
@@ -25,7 +29,7 @@ _LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
 def main() -> None:
     """Dispatches on `sys.argv[1:]` and exits with the command's code."""
     arguments = sys.argv[1:]
-    commands = {"proxy": proxy, "istio-iptables": istio_iptables, "request": request}
+    commands = {"proxy": proxy, "istio-iptables": istio_iptables, "request": request, "wait": wait}
     name = arguments[0] if arguments else ""
     if name not in commands:
         sys.exit(f"unknown command {name!r}: this agent serves {', '.join(commands)}")
@@ -33,6 +37,12 @@ def main() -> None:
         sys.exit(commands[name](arguments[1:]))
     except (SettingsError, CaptureRefused) as error:
         sys.exit(f"{name}: {error}")
+
+
+def preload() -> None:
+    """For a process that forks agents: what each would otherwise load for itself, 4 MB of OpenSSL among it."""
+    importlib.import_module("mizzen.agent.capture")
+    signing_request(new_key(), "spiffe://preload/ns/none/sa/none")
 
 
 def proxy(arguments: list[str]) -> int:
@@ -64,6 +74,29 @@ def request(arguments: list[str]) -> int:
         sys.exit(f"port {asked.debug_port} does not answer: {error}")
     sys.stdout.write(reply.text)
     return 0 if reply.status < 400 else 1
+
+
+def wait(arguments: list[str]) -> int:
+    """`wait`: until the proxy is ready; what holds an app back until it has a network."""
+    parser = argparse.ArgumentParser(prog="wait")
+    parser.add_argument("--timeoutSeconds", type=float, default=60)
+    parser.add_argument("--periodMillis", type=float, default=500)
+    asked = parser.parse_args(arguments)
+    give_up = time.monotonic() + asked.timeoutSeconds
+    while (problem := asyncio.run(_not_ready())) and time.monotonic() < give_up:
+        time.sleep(asked.periodMillis / 1000)
+    if problem:
+        sys.exit(f"the proxy is not ready after {asked.timeoutSeconds:.0f} s: {problem}")
+    return 0
+
+
+async def _not_ready() -> str:
+    """Why; empty when it is."""
+    try:
+        reply = await call("GET", HEALTH_PORT, "/healthz/ready")
+    except OSError as error:
+        return str(error)
+    return "" if reply.status == 200 else reply.text
 
 
 def _proxy_parser() -> argparse.ArgumentParser:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,8 +15,8 @@ from mizzen.agent.settings import CAPTURE_MARK
 
 
 @asynccontextmanager
-async def relay(target: str) -> AsyncIterator[str]:
-    """The path of a Unix socket whose connections lead to `HOST:PORT`, marked, while the context lasts."""
+async def relay(target: str, path: str) -> AsyncIterator[None]:
+    """While the context lasts, connections to the Unix socket at `path` lead to `HOST:PORT`, marked. Raises OSError."""
     host, _, port = target.rpartition(":")
 
     async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -29,13 +28,12 @@ async def relay(target: str) -> AsyncIterator[str]:
             return
         await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "relay")
-        server = await asyncio.start_unix_server(join, path)
-        try:
-            yield path
-        finally:
-            server.close()
+    Path(path).unlink(missing_ok=True)
+    server = await asyncio.start_unix_server(join, path)
+    try:
+        yield
+    finally:
+        server.close()
 
 
 async def _dial_marked(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -180,12 +180,18 @@ def prepare_mounts() -> None:
 
 
 def preload(modules: Sequence[str]) -> None:
-    """Import what containers of ours will need, so that each costs a fork. What is not there is only logged."""
+    """Import what containers of ours will need, so that each costs a fork. What is not there is only logged.
+
+    A module may have a `preload` function for what importing alone does not bring into memory. It must start no thread.
+    """
     for module in modules:
         try:
-            importlib.import_module(module)
+            loaded = importlib.import_module(module)
         except ImportError as error:
             log.warning("not preloaded: %s: %s", module, error)
+            continue
+        if hasattr(loaded, "preload"):
+            loaded.preload()
     gc.collect()
     gc.freeze()
 
