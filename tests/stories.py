@@ -7,7 +7,7 @@
     expect:             the part of it that matters: keys and values that must be there, lists in full
 
 `show` is `routes/TABLE/HOST` (the routes of a virtual host, by glob), `hosts/TABLE/HOST` (all of it), `domains/TABLE`
-(virtual host names and their domains), `clusters/NAME`, `listeners/NAME`, `endpoints/CLUSTER`, or `names/KIND` (sorted).
+(virtual host names and domains), `clusters/NAME`, `listeners/NAME`, `endpoints/CLUSTER`, or `names/KIND` (sorted).
 Several `checks` (each a show and an expect) may stand in place of one.
 """
 
