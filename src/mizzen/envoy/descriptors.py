@@ -23,6 +23,8 @@ from mizzen.envoy.wire import LENGTH_DELIMITED, VARINT, read_varint, repeated
 
 _NAME_ENDS = b".proto\x12"
 _LONGEST_NAME = 127
+FIRST_FIELD = 0x0A
+"""The tag of field 1, length-delimited: the name of a file, and a file in a set."""
 _LAST_FIELD = 14  # `edition`
 
 
@@ -64,7 +66,7 @@ def _names(binary: Buffer) -> Iterator[tuple[str, int]]:
         end = at + len(_NAME_ENDS) - 1
         window = binary[max(0, end - _LONGEST_NAME - 2) : end]
         for length in range(len(window) - 2, 6, -1):
-            if window[-length - 2 : -length] == bytes((0x0A, length)) and window[-length:].isascii():
+            if window[-length - 2 : -length] == bytes((FIRST_FIELD, length)) and window[-length:].isascii():
                 yield window[-length:].decode(), end - length - 2
                 break
         at = binary.find(_NAME_ENDS, at + 1)
@@ -102,7 +104,8 @@ def read_descriptor_set(data: bytes) -> dict[str, bytes]:
             size, body = read_varint(data, at + 1)
             name_size, name = read_varint(data, body + 1)
             files[data[name : name + name_size].decode()] = data[body : body + size]
-            if data[at] != 0x0A or data[body] != 0x0A or len(data) < body + size:
+            tagged = data[at] == data[body] == FIRST_FIELD
+            if not tagged or name + name_size > body + size or body + size > len(data):
                 raise ValueError("not a FileDescriptorSet")
             at = body + size
     except (IndexError, UnicodeDecodeError) as error:

@@ -1,0 +1,199 @@
+"""What holds for everything that is written for Envoy."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import scopes
+from mizzen.api.mesh import MeshConfig
+from mizzen.envoy.messages import (
+    Cluster,
+    ClusterLoadAssignment,
+    LbEndpoint,
+    Listener,
+    LocalityLbEndpoints,
+    RouteConfiguration,
+    TcpProxy,
+    optional,
+    serialized,
+    unpack,
+)
+from mizzen.envoy.resources import CLUSTER, LISTENER, ROUTES, Resources
+from mizzen.explain.envoy_matching import weighted_clusters
+from mizzen.scope import model
+from mizzen.xds import translate
+from mizzen.xds.endpoints import cluster_load_assignment, lb_endpoint
+from mizzen.xds.routes import route_configuration, virtual_host
+
+SEEDS = st.integers(0, 10_000)
+FEW = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+def worlds(seed: int) -> Iterator[Resources]:
+    dice = scopes.Dice(seed)
+    mesh = scopes.mesh(dice)
+    yield translate.gateway(scopes.gateway_scope(dice, mesh, (8080, 8081)))
+    calls, serves = (
+        translate.outbound(scopes.outbound_scope(dice, mesh)),
+        translate.inbound(scopes.inbound_scope(dice, mesh)),
+    )
+    yield {each: {**calls[each], **serves[each]} for each in (CLUSTER, LISTENER, ROUTES)}
+
+
+def named_clusters(told: Resources) -> set[str]:
+    """Every cluster that a route or a TCP proxy may send something to."""
+    tables = [RouteConfiguration.FromString(each.body) for each in told[ROUTES].values()]
+    found: set[str] = set()
+    for config in network_filters(told):
+        if config.DESCRIPTOR.name == "HttpConnectionManager":
+            tables.append(config.route_config)
+        else:
+            found.update(name for name, _ in weighted_clusters(config))
+    actions = [each.route for table in tables for host in table.virtual_hosts for each in host.routes]
+    found.update(name for action in actions for name, _ in weighted_clusters(action))
+    found.update(policy.cluster for action in actions for policy in action.request_mirror_policies)
+    return found - {""}
+
+
+def network_filters(told: Resources) -> Iterator[Any]:
+    for resource in told[LISTENER].values():
+        listener = Listener.FromString(resource.body)
+        for chain in [*listener.filter_chains, listener.default_filter_chain]:
+            yield from (unpack(each.typed_config) for each in chain.filters)
+
+
+@FEW
+@given(SEEDS)
+def test_every_cluster_that_is_named_exists(seed: int) -> None:
+    for told in worlds(seed):
+        assert named_clusters(told) <= set(told[CLUSTER])
+
+
+@FEW
+@given(SEEDS)
+def test_every_route_table_that_is_named_exists(seed: int) -> None:
+    for told in worlds(seed):
+        managers = [each for each in network_filters(told) if each.DESCRIPTOR.name == "HttpConnectionManager"]
+        assert {each.rds.route_config_name for each in managers if each.HasField("rds")} <= set(told[ROUTES])
+
+
+@FEW
+@given(SEEDS)
+def test_resources_are_named_as_their_messages_say(seed: int) -> None:
+    classes = {CLUSTER: Cluster, LISTENER: Listener, ROUTES: RouteConfiguration}
+    for told in worlds(seed):
+        for url, resources in told.items():
+            assert all(classes[url].FromString(each.body).name == name == each.name for name, each in resources.items())
+
+
+@FEW
+@given(SEEDS)
+def test_a_composed_route_table_is_what_protobuf_would_write(seed: int) -> None:
+    dice = scopes.Dice(seed)
+    clusters = [scopes.subset(dice, 0)]
+    table = scopes.table(dice, "80", clusters, sidecar=True)
+    mesh = MeshConfig()
+    found = RouteConfiguration.FromString(route_configuration(table, mesh).body)
+    again = RouteConfiguration.FromString(found.SerializeToString())
+    assert again == found
+    assert [serialized(host) for host in found.virtual_hosts][: len(table.hosts)] == [
+        virtual_host(host, 80, mesh) for host in table.hosts
+    ]
+    assert found.name == "80"
+    assert len(found.virtual_hosts) == len(table.hosts) + 1
+
+
+@FEW
+@given(SEEDS, st.randoms(use_true_random=False))
+def test_a_composed_assignment_is_what_protobuf_would_write(seed: int, order: Any) -> None:
+    dice = scopes.Dice(seed)
+    endpoints = list({each.address: each for each in dice.several(lambda: scopes.endpoint(dice), most=12)}.values())
+    resource = cluster_load_assignment("a", endpoints)
+    assert ClusterLoadAssignment.FromString(resource.body) == plainly_written("a", endpoints)
+    order.shuffle(endpoints)
+    assert cluster_load_assignment("a", endpoints) == resource
+
+
+def plainly_written(cluster: str, endpoints: list[model.Endpoint]) -> Any:
+    """The same assignment, built as one message."""
+    places = sorted({(each.region, each.zone, each.subzone) for each in endpoints})
+    return ClusterLoadAssignment(
+        cluster_name=cluster,
+        endpoints=[
+            LocalityLbEndpoints(
+                locality={"region": region, "zone": zone, "sub_zone": subzone},
+                lb_endpoints=[LbEndpoint.FromString(lb_endpoint(each)) for each in here],
+                load_balancing_weight=optional(sum(each.weight for each in here)),
+            )
+            for region, zone, subzone in places
+            for here in [
+                sorted(
+                    (each for each in endpoints if (each.region, each.zone, each.subzone) == (region, zone, subzone)),
+                    key=lambda each: each.address,
+                )
+            ]
+        ],
+    )
+
+
+VERSIONS = """
+import scopes
+from mizzen.xds import translate
+for seed in range(6):
+    dice = scopes.Dice(seed)
+    mesh = scopes.mesh(dice)
+    told = translate.outbound(scopes.outbound_scope(dice, mesh))
+    print([each.version for url in sorted(told) for each in told[url].values()])
+"""
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_versions_do_not_depend_on_the_process(seed: str) -> None:
+    """Replicas and restarts must agree on versions, or everything would be sent again."""
+    tests = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(tests)}
+    run = subprocess.run([sys.executable, "-c", VERSIONS], env=environment, capture_output=True, text=True, check=True)
+    here: list[str] = []
+    for number in range(6):
+        dice = scopes.Dice(number)
+        mesh = scopes.mesh(dice)
+        told = translate.outbound(scopes.outbound_scope(dice, mesh))
+        here.append(str([each.version for url in sorted(told) for each in told[url].values()]))
+    assert run.stdout.splitlines() == here
+
+
+def test_an_unchanged_leaf_is_not_written_again() -> None:
+    """An edit of one host costs that host."""
+    dice = scopes.Dice(1)
+    clusters = [scopes.subset(dice, 0)]
+    rule = model.Rule(destinations=(scopes.destination(dice, clusters),))
+    hosts = [model.Host(name=f"h{number}", domains=(f"h{number}",), rules=(rule,)) for number in range(3)]
+    mesh = MeshConfig()
+    route_configuration(model.RouteTable(name="80", hosts=tuple(hosts)), mesh)
+    before = [virtual_host(host, 80, mesh) for host in hosts]
+    route_configuration(model.RouteTable(name="80", hosts=(hosts[0], hosts[2])), mesh)
+    assert all(virtual_host(host, 80, mesh) is kept for host, kept in zip(hosts, before, strict=True))
+    assert virtual_host(hosts[0], 81, mesh) is not before[0]
+
+
+def test_a_reset_is_a_cluster_without_endpoints() -> None:
+    listener = translate.outbound(
+        model.OutboundScope(
+            listeners=(model.Outbound(bind="10.0.0.1", port=1, protocol=model.Protocol.TCP, tcp=(model.TcpRule(),)),),
+            routes=(),
+            subsets=(),
+            fallthrough=model.Fallthrough.ALLOW_ANY,
+            mesh=MeshConfig(),
+        )
+    )[LISTENER]["10.0.0.1_1"]
+    (chain,) = Listener.FromString(listener.body).filter_chains
+    assert TcpProxy.FromString(chain.filters[0].typed_config.value).cluster == "BlackHoleCluster"
