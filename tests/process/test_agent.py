@@ -11,6 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from mizzen.agent.settings import CAPTURE_MARK
+from mizzen.nftables.fields import MARK, TCP_DPORT
+from mizzen.nftables.messages import replace_table
+from mizzen.nftables.netlink import commit
+from mizzen.nftables.ruleset import Chain, Hook, Rule, Table, reject_with_reset
+
 pytestmark = [pytest.mark.process, pytest.mark.root]
 
 HERE = Path(__file__).parent
@@ -155,6 +161,16 @@ def test_quitquitquit_ends_the_proxy_for_jobs(istiod, agent):
     wait_for(ready)
     assert get(15020, "/quitquitquit", "POST")[0] == 200
     assert process.wait(timeout=10) == 0
+
+
+def test_the_mark_is_on_every_call(istiod, agent):
+    """Where uid 1337 cannot exist, capture lets pass what carries the mark: Envoy's calls and the agent's own."""
+    marked = MARK.is_not(CAPTURE_MARK)
+    rules = [Rule(TCP_DPORT.is_(port), marked, reject_with_reset()) for port in (15011, 15012)]
+    commit(replace_table(Table("only-marked", (Chain("output", tuple(rules), Hook("filter", "output", 0)),))))
+    istiod()
+    agent(MIZZEN_CAPTURE="mark")
+    wait_for(ready)
 
 
 def test_request_drains_through_the_agents_port(istiod, agent, agent_root):

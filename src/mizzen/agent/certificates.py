@@ -105,7 +105,7 @@ async def _channel(settings: Settings, roots: bytes) -> AsyncIterator[grpc.aio.C
         async with grpc.aio.secure_channel(settings.ca_address, credentials) as channel:
             yield channel
         return
-    path = f"{settings.paths.sds_socket}-relay"
+    path = settings.paths.relay_socket
     async with relay(settings.ca_address, path):
         options = (
             ("grpc.ssl_target_name_override", settings.istiod),

@@ -33,6 +33,7 @@ class Paths:
     root_certificate: str = "/var/run/secrets/istio/root-cert.pem"
     token: str = "/var/run/secrets/tokens/istio-token"  # noqa: S105 - a file's name
     sds_socket: str = "/var/run/secrets/workload-spiffe-uds/socket"
+    relay_socket: str = "/var/run/secrets/workload-spiffe-uds/relay"
     labels: str = "/etc/istio/pod/labels"
     annotations: str = "/etc/istio/pod/annotations"
     bootstrap: str = "/etc/istio/proxy/envoy-rev.json"
