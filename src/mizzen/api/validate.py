@@ -19,6 +19,19 @@ from mizzen.api.unknown import unknown_fields
 
 UNKNOWN_FIELD, NOT_HONOURED = "MZ0101", "MZ0102"
 
+_API_SERVERS_OWN = {
+    f"metadata.{name}"
+    for name in (
+        "generateName",
+        "selfLink",
+        "deletionGracePeriodSeconds",
+        "ownerReferences",
+        "finalizers",
+        "managedFields",
+    )
+}
+"""Parts of ObjectMeta that nobody here reads: the API server checks them."""
+
 _RULES: Mapping[str, Callable[[Any], Findings]] = {
     "Gateway": gateway,
     "VirtualService": virtual_service,
@@ -45,7 +58,7 @@ def _legality(document: Mapping[str, Any]) -> Findings:
     if kind is None:
         yield from _not_a_kind(document)
         return
-    unknown = list(unknown_fields(document, kind.struct))
+    unknown = [found for found in unknown_fields(document, kind.struct) if found.path not in _API_SERVERS_OWN]
     yield from (Finding(found.path, found.message, code=UNKNOWN_FIELD) for found in unknown)
     yield from metadata(document, kind.kind)
     try:

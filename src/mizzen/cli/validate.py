@@ -58,7 +58,7 @@ def command(names: tuple[str, ...], more: tuple[str, ...], referential: bool, fo
 
 
 def findings_of(name: str, text: str) -> Iterator[Finding]:
-    from mizzen.api.admission import validate
+    from mizzen.api.validate import validate
     from mizzen.api.documents import NotYaml, load
 
     try:

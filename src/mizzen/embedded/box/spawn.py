@@ -14,6 +14,7 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 import termios
 import traceback
@@ -168,6 +169,8 @@ def _prepare(
     for name, kind in (("net", kernel.CLONE_NEWNET), ("uts", kernel.CLONE_NEWUTS), ("ipc", kernel.CLONE_NEWIPC)):
         _join(pause, name, kind)
     _take_stdio(stdio, report, tty=process.tty)
+    if not place.single_user:
+        _own_stdio(process)
     if joined:
         _join(joined, "mnt", kernel.CLONE_NEWNS)
     else:
@@ -187,6 +190,13 @@ def _take_stdio(stdio: Sequence[int], report: int, *, tty: bool) -> None:
     os.closerange(report + 1, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 65536 else 65536)
     if tty:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _own_stdio(process: Process) -> None:
+    """The process may open /dev/stdout anew, as Envoy's access log does: for a pipe that takes its owner's rights."""
+    for descriptor in range(3):
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            os.fchown(descriptor, process.uid, process.gid)
 
 
 def _become(process: Process, *, single_user: bool) -> None:
