@@ -16,6 +16,7 @@ from mizzen.envoy.messages import (
     ClusterLoadAssignment,
     LbEndpoint,
     LocalityLbEndpoints,
+    Message,
     optional,
     serialized,
     struct,
@@ -52,19 +53,20 @@ def _locality_lb_endpoints(endpoints: list[Endpoint]) -> bytes:
         locality={"region": region, "zone": zone, "sub_zone": sub_zone},
         load_balancing_weight=optional(sum(each.weight for each in endpoints)),
     )
-    return serialized(head) + repeated(_LB_ENDPOINTS, map(lb_endpoint, endpoints))
+    return b"".join((serialized(head), *map(_lb_endpoint_field, endpoints)))
 
 
 @kept
-def lb_endpoint(endpoint: Endpoint) -> bytes:
-    """Serialised."""
-    return serialized(
-        LbEndpoint(
-            endpoint={"address": address(endpoint.address, endpoint.port)},
-            health_status="HEALTHY" if endpoint.ready else "UNHEALTHY",
-            load_balancing_weight=optional(endpoint.weight),
-            metadata={"filter_metadata": _filter_metadata(endpoint)},
-        )
+def _lb_endpoint_field(endpoint: Endpoint) -> bytes:
+    return nested(_LB_ENDPOINTS, serialized(lb_endpoint(endpoint)))
+
+
+def lb_endpoint(endpoint: Endpoint) -> Message:
+    return LbEndpoint(
+        endpoint={"address": address(endpoint.address, endpoint.port)},
+        health_status="HEALTHY" if endpoint.ready else "UNHEALTHY",
+        load_balancing_weight=optional(endpoint.weight),
+        metadata={"filter_metadata": _filter_metadata(endpoint)},
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mizzen.api.mesh import MeshConfig
 from mizzen.envoy.messages import Message, Route, RouteConfiguration, VirtualHost, optional, serialized
 from mizzen.envoy.resources import Resource
-from mizzen.envoy.wire import repeated
+from mizzen.envoy.wire import nested, repeated
 from mizzen.scope.model import Fallthrough, Host, Inbound, Protocol, RouteTable, Rule
 from mizzen.xds.kept import kept
 from mizzen.xds.names import ALLOW_ANY, BLOCK_ALL, INBOUND_PASSTHROUGH, PASSTHROUGH, port_of
@@ -29,22 +29,24 @@ def route_configuration(table: RouteTable, mesh: MeshConfig) -> Resource:
         ignore_port_in_host_matching=True,
     )
     port = port_of(table.name)
-    hosts = [virtual_host(host, port, mesh) for host in table.hosts if host.name not in (ALLOW_ANY, BLOCK_ALL)]
-    last = _catch_all(table.fallthrough, port, bool(hosts))
-    return Resource.of(table.name, serialized(head) + repeated(_VIRTUAL_HOSTS, [*hosts, *last]))
+    hosts = [_virtual_host_field(host, port, mesh) for host in table.hosts]
+    last = repeated(_VIRTUAL_HOSTS, _catch_all(table.fallthrough, port, bool(hosts)))
+    return Resource.of(table.name, b"".join((serialized(head), *hosts, last)))
 
 
 @kept
-def virtual_host(host: Host, port: int, mesh: MeshConfig) -> bytes:
-    """Serialised. `port` is where the table listens; redirects and span names speak of it."""
-    return serialized(
-        VirtualHost(
-            name=host.name,
-            domains=host.domains,
-            routes=[_route(rule, port, mesh) for rule in host.rules],
-            require_tls="ALL" if host.require_tls else None,
-            include_request_attempt_count=True,
-        )
+def _virtual_host_field(host: Host, port: int, mesh: MeshConfig) -> bytes:
+    return nested(_VIRTUAL_HOSTS, serialized(virtual_host(host, port, mesh)))
+
+
+def virtual_host(host: Host, port: int, mesh: MeshConfig) -> Message:
+    """`port` is where the table listens; redirects and span names speak of it."""
+    return VirtualHost(
+        name=host.name,
+        domains=host.domains,
+        routes=[_route(rule, port, mesh) for rule in host.rules],
+        require_tls="ALL" if host.require_tls else None,
+        include_request_attempt_count=True,
     )
 
 

@@ -21,10 +21,22 @@ def test_the_same_arguments_give_the_same_object() -> None:
     assert paired(one, None, 1) is paired(one, None, 1)
 
 
-def test_equal_objects_are_not_the_same_one() -> None:
-    one = Thing()
-    assert paired(one, Thing(), 1) is not paired(one, Thing(), 1)
+def test_it_is_kept_on_the_object_not_on_equal_ones() -> None:
     assert paired(Thing(), None, 1) is not paired(Thing(), None, 1)
+
+
+def test_other_arguments_count_by_value() -> None:
+    one = Thing()
+    assert paired(one, Thing(name="a"), 1) is paired(one, Thing(name="a"), 1)
+    assert paired(one, Thing(name="a"), 1) is not paired(one, Thing(name="b"), 1)
+
+
+def test_only_a_few_are_kept() -> None:
+    one = Thing()
+    first = paired(one, None, 0)
+    for number in range(1, 10):
+        paired(one, None, number)
+    assert paired(one, None, 0) is not first
 
 
 def test_plain_arguments_are_kept_side_by_side() -> None:
