@@ -81,14 +81,21 @@ def _open() -> socket.socket:
     netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
     try:
         netlink.settimeout(_TIMEOUT)
-        # A batch is one datagram. Forcing needs CAP_NET_ADMIN, which committing needs as well.
-        for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
-            netlink.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        _enlarge(netlink)
         netlink.bind((0, 0))
     except BaseException:
         netlink.close()
         raise
     return netlink
+
+
+def _enlarge(netlink: socket.socket) -> None:
+    """A batch is one datagram. Without root on the machine the buffer grows to `net.core.wmem_max` and no further."""
+    for force, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+        try:
+            netlink.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+        except PermissionError:
+            netlink.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
 
 
 def _batch(changes: Sequence[Message]) -> bytes:
