@@ -29,9 +29,18 @@ class Entry:
 
     running: Running
     kept: list[int]
-    mount_namespace: int = 0
-    """Of a process with a root of its own: whatever is left in there ends with it."""
-    joined: bool = False
+    root: int | None = None
+    """The mount namespace of a process with a root of its own: whatever is left in there ends with it.
+
+    A descriptor, not an inode number: the number of a namespace that is gone is given to the next one at once.
+    """
+
+    def end_leftovers(self) -> None:
+        """Kill what the process left behind in its root, and let go of the root."""
+        if self.root is not None:
+            proc.kill_all_in(self.root)
+            os.close(self.root)
+            self.root = None
 
 
 @dataclass(slots=True)
@@ -69,8 +78,7 @@ class PodProcesses:
         """Note that `pid` ended. False if it is no process of a Pod."""
         for entry in self.entries.values():
             if entry.running.pid == pid and not entry.running.exit:
-                if not entry.joined:
-                    proc.kill_all_in(entry.mount_namespace)
+                entry.end_leftovers()
                 entry.running = msgspec.structs.replace(entry.running, exit=_exit(status, entry.running.meta))
                 self.tell(Message(event="exited", id=entry.running.id, process=entry.running))
                 return True
@@ -129,7 +137,7 @@ class PodProcesses:
             kept=process.kept,
         )
         kept = [os.dup(descriptor) for descriptor in descriptors[3:]]
-        self.entries[process.id] = Entry(running, kept, proc.mount_namespace(pid), bool(joined))
+        self.entries[process.id] = Entry(running, kept, None if joined else proc.open_mount_namespace(pid))
         return running
 
     def _signal(self, name: str, number: int) -> None:

@@ -44,9 +44,18 @@ def mount_namespace(pid: int) -> int:
         return 0
 
 
-def kill_all_in(namespace: int) -> None:
-    """SIGKILL every process in a mount namespace: the children that a container's main process left behind."""
-    if not namespace or namespace == mount_namespace(os.getpid()):
+def open_mount_namespace(pid: int) -> int | None:
+    """A descriptor of the mount namespace of `pid`; None if it has ended already."""
+    try:
+        return os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def kill_all_in(descriptor: int) -> None:
+    """SIGKILL every process in the mount namespace: the children that a container's main process left behind."""
+    namespace = os.fstat(descriptor).st_ino
+    if namespace == mount_namespace(os.getpid()):
         return
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and mount_namespace(int(entry.name)) == namespace:
