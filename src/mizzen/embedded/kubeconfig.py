@@ -64,10 +64,7 @@ def merged(document: JSON, entry: Entry) -> JSON:
     context = {"cluster": entry.name, "user": entry.name, "namespace": "default"}
     wanted = {
         "clusters": {"name": entry.name, "cluster": {**entry.cluster, "extensions": mark}},
-        "contexts": {
-            "name": entry.name,
-            "context": {"cluster": entry.name, "user": entry.name, "namespace": "default"},
-        },
+        "contexts": {"name": entry.name, "context": context},
         "users": {"name": entry.name, "user": entry.user},
     }
     result = {"apiVersion": "v1", "kind": "Config", "preferences": {}, **document}
@@ -77,7 +74,7 @@ def merged(document: JSON, entry: Entry) -> JSON:
 
 
 def without(document: JSON, name: str, previous: str = "") -> JSON:
-    """`document` without the entry of that name, if it is ours. If it was current, `previous` is again, if it exists."""
+    """`document` without the entry of that name, if it is ours. Was it current, `previous` is again, if it exists."""
     if not any(each.get("name") == name and _is_ours(each) for each in document.get("clusters") or ()):
         return document
     result = {**document, **{section: _others(document, section, name) for section in _SECTIONS}}

@@ -9,21 +9,20 @@ from datetime import datetime
 from mizzen.embedded.box.messages import Exit, Sandbox
 from mizzen.embedded.box.messages import Running as RunningProcess
 from mizzen.embedded.node.facts import ContainerFacts, Ended, Failure, PodFacts, Running, State, Waiting, kinds
+from mizzen.embedded.node.lifecycle import back_off
 from mizzen.kube.api import JSON
 
 ID_PREFIX = "mizzen://"
 
 
 def known_facts(pod: JSON, sandbox: Sandbox | None, processes: Sequence[RunningProcess], now: float) -> PodFacts:
-    """The facts to go on with. Without a sandbox everything that ran is over, and starts again."""
+    """The facts to go on with. Without a sandbox everything that ran is over."""
     status = pod.get("status") or {}
     statuses = {
         each["name"]: each for part in ("initContainerStatuses", "containerStatuses") for each in status.get(part) or ()
     }
     alive = {str(each.meta.get("container")): each for each in processes if not each.meta.get("exec_of")}
-    containers = {
-        name: _container(statuses.get(name) or {}, alive.get(name), sandbox is not None, now) for name in kinds(pod)
-    }
+    containers = {name: _container(statuses.get(name) or {}, alive.get(name), now) for name in kinds(pod)}
     started = status.get("startTime")
     gave_up = status.get("phase") == "Failed" and status.get("reason")
     return PodFacts(
@@ -39,22 +38,29 @@ def _condition(status: JSON, kind: str) -> bool:
     return any(each["type"] == kind and each["status"] == "True" for each in status.get("conditions") or ())
 
 
-def _container(status: JSON, process: RunningProcess | None, lives: bool, now: float) -> ContainerFacts:
-    last = _state(status.get("lastState") or {})
+def _container(status: JSON, process: RunningProcess | None, now: float) -> ContainerFacts:
+    state, last = _state(status.get("state") or {}), _state(status.get("lastState") or {})
+    if isinstance(state, Waiting) and state.reason == "CrashLoopBackOff":
+        state, last = last, Waiting()  # what is shown as waiting for its restart has ended before
     facts = ContainerFacts(
-        state=_state(status.get("state") or {}),
+        state=state,
         last=last if isinstance(last, Ended) else None,
         restarts=status.get("restartCount") or 0,
         image=status.get("image") or "",
     )
     if process:
-        return _of_process(facts, status, process)
+        return _backed_off(_of_process(facts, status, process))
     if isinstance(facts.state, Running):
         id = str(status.get("containerID", "")).removeprefix(ID_PREFIX)
         facts = replace(facts, state=Ended(id, 255, facts.state.started_at, now, reason="Unknown"))
-    if not lives and isinstance(facts.state, Ended):
-        return replace(facts, state=Waiting(), last=facts.state)
-    return facts
+    return _backed_off(facts)
+
+
+def _backed_off(facts: ContainerFacts) -> ContainerFacts:
+    """A container that had ended waits as long as it would have."""
+    if not isinstance(facts.state, Ended):
+        return facts
+    return replace(facts, not_before=facts.state.finished_at + back_off(facts.restarts))
 
 
 def _of_process(facts: ContainerFacts, status: JSON, process: RunningProcess) -> ContainerFacts:

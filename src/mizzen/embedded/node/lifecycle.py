@@ -124,6 +124,14 @@ def will_restart(pod: JSON, name: str, end: Ended) -> bool:
     return _comes_again(end, _policy(pod))
 
 
+def in_new_sandbox(pod: JSON, name: str, known: ContainerFacts) -> ContainerFacts:
+    """A new sandbox begins everything anew but for app containers that are done: those stay as they ended."""
+    ended = known.state if isinstance(known.state, Ended) else None
+    if ended and kinds(pod).get(name) == "app" and not will_restart(pod, name, ended):
+        return known
+    return ContainerFacts(last=ended or known.last, restarts=known.restarts, image=known.image)
+
+
 def _running(pod: JSON, facts: PodFacts, now: float) -> list[Action]:
     actions: list[Action] = []
     for container in init_containers(pod):

@@ -6,6 +6,8 @@ https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cr
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -66,7 +68,8 @@ class LogFile:
         self._file: BinaryIO = path.open("ab", buffering=0)
         self._lines = {stream: Lines(stream) for stream in ("stdout", "stderr")}
         self._subscribers: list[Callable[[str, bytes], None]] = []
-        self._news = asyncio.Event()
+        self.news = asyncio.Event()
+        """Set when something was written or the log was closed; each time a new one takes its place."""
         self.closed = False
 
     def write(self, stream: str, data: bytes) -> None:
@@ -86,10 +89,6 @@ class LogFile:
             self.closed = True
             self._file.close()
             self._wake()
-
-    async def news(self) -> None:
-        """Returns when something was written, or the log was closed."""
-        await self._news.wait()
 
     def _append(self, content: bytes) -> None:
         if not content or self.closed:
@@ -112,7 +111,7 @@ class LogFile:
         return self.path.with_name(f"{self.path.name}.{number}")
 
     def _wake(self) -> None:
-        news, self._news = self._news, asyncio.Event()
+        news, self.news = self.news, asyncio.Event()
         news.set()
 
 
@@ -192,29 +191,21 @@ async def read(path: Path, live: LogFile | None, query: LogQuery) -> AsyncIterat
 
 
 async def _followed(file: BinaryIO, path: Path, position: int, live: LogFile) -> AsyncIterator[bytes]:
-    """Lines written after `position`. A rotation in between is noticed by the file at `path` being another."""
-    rest, opened = b"", None
-    try:
+    """Lines written after `position`. A rotation is noticed by the file at `path` being another."""
+    rest = b""
+    with contextlib.ExitStack() as later_file:
         file.seek(position)
         while True:
-            news = asyncio.ensure_future(live.news())
+            news, over = live.news, live.closed
+            # Asked before reading: a file that has been rotated away gets no more lines.
+            rotated = path.stat().st_ino != os.fstat(file.fileno()).st_ino
             *lines, rest = (rest + file.read()).split(b"\n")
             for line in lines:
                 yield line + b"\n"
-            if path.stat().st_ino != _inode(file):
-                file = opened = path.open("rb")
-                news.cancel()
-                continue
-            if live.closed:
-                news.cancel()
+            if rotated:
+                later_file.close()
+                file = later_file.enter_context(path.open("rb"))
+            elif over:
                 return
-            await news
-    finally:
-        if opened:
-            opened.close()
-
-
-def _inode(file: BinaryIO) -> int:
-    import os
-
-    return os.fstat(file.fileno()).st_ino
+            else:
+                await news.wait()

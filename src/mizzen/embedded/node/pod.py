@@ -49,7 +49,7 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._written: JSON = {}
         self._stop_from: float | None = None
-        self._crashes: dict[str, int] = {}
+        self._crashes = {name: known.restarts for name, known in self.facts.containers.items()}
         self._released = False
 
     async def run(self) -> None:
@@ -156,7 +156,7 @@ class PodWorker:
 
     async def _create_sandbox(self) -> None:
         address = await self.sandbox.create()
-        fresh = {name: _fresh(known) for name, known in self.facts.containers.items()}
+        fresh = {name: lifecycle.in_new_sandbox(self.pod, name, known) for name, known in self.facts.containers.items()}
         self.facts = replace(self.facts, address=address, initialized=False, containers=fresh)
 
     async def _remove_sandbox(self) -> None:
@@ -301,12 +301,6 @@ class PodWorker:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _fresh(known: ContainerFacts) -> ContainerFacts:
-    """A new sandbox begins everything anew; what ran before is history, and counts as a restart."""
-    last = known.state if isinstance(known.state, Ended) else known.last
-    return ContainerFacts(last=last, restarts=known.restarts, image=known.image)
 
 
 def _covers(present: JSON, wanted: JSON) -> bool:
