@@ -7,7 +7,7 @@ counts.
 from __future__ import annotations
 
 from mizzen.embedded.apiserver import schema_structural
-from mizzen.embedded.apiserver.schema_definitions import Node, kind_schema
+from mizzen.embedded.apiserver.schema_definitions import OBJECT_META, REFERENCE, Node, kind_schema
 from mizzen.embedded.apiserver.schema_fields import duplicate_fields, pruned, type_error, unknown_in
 from mizzen.embedded.apiserver.schema_openapi import content_hash, openapi_v3, openapi_v3_index
 from mizzen.kube.api import JSON, Resource
@@ -22,6 +22,8 @@ __all__ = [
     "strict_decoding_error",
     "unknown_fields",
 ]
+
+_METADATA: Node = {"type": "object", "properties": {"metadata": {"$ref": REFERENCE + OBJECT_META}}}
 
 
 def built_in(resource: Resource) -> Node | None:
@@ -44,10 +46,10 @@ def strict_decoding_error(unknown: list[str], duplicates: list[str] | None = Non
 
 
 def decoding_error(resource: Resource, obj: JSON) -> str | None:
-    """Why a built-in object cannot be decoded at all, as Go says it; answer 400. Custom ones are validated instead."""
+    """Why a built-in object cannot be decoded at all, as Go says it; answer 400. Of custom ones, only metadata."""
     node = built_in(resource)
     if node is None:
-        return None
+        return type_error(_METADATA, {"metadata": obj.get("metadata")})
     return type_error(node, obj, owner=resource.kind)
 
 

@@ -102,7 +102,9 @@ def type_error(node: Node, value: Any, path: str = "", owner: str = "") -> str |
         return None
     wanted = node["type"]
     if wanted == "object" and isinstance(value, dict):
-        return _first(type_error(child(node, key), item, f"{path}.{key}", owner) for key, item in value.items())
+        struct = node.get("properties", {})  # Go names the fields of structs, not the keys of maps
+        places = ((key, item, f"{path}.{key}" if key in struct else path) for key, item in value.items())
+        return _first(type_error(child(node, key), item, place, owner) for key, item, place in places)
     if wanted == "array" and isinstance(value, list):
         return _first(type_error(node.get("items", {}), item, path, owner) for item in value)
     return None if _fits(wanted, value, node.get("format")) else _mismatch(node, value, path, owner)

@@ -5,41 +5,17 @@ Types, required fields and enumerations come from the schemas; this is what sche
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
-from mizzen.embedded.apiserver import errors, pods, schema_validation
+from mizzen.embedded.apiserver import errors, pods, schema_validation, validation_kinds
+from mizzen.embedded.apiserver import validation_names as check_names
 from mizzen.embedded.apiserver.bodies import structural_schema
 from mizzen.embedded.apiserver.errors import Cause
 from mizzen.embedded.apiserver.operation import Operation
 from mizzen.kube.api import JSON
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
-_QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-_SUBDOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_LABEL_RULE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
-    "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
-_VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
-_KEY_RULE = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
-_DNS_LABEL_KINDS = frozenset({"namespaces", "services"})
 _FREE_NAMES = frozenset({"rbac.authorization.k8s.io", "certificates.k8s.io"})
+_NAME_RULES = {"namespaces": check_names.dns_label, "services": check_names.dns_1035_label}
 _ANNOTATION_BYTES = 256 * 1024
 
 
@@ -66,41 +42,30 @@ def _causes(operation: Operation) -> Iterator[Cause]:
     structural = structural_schema(operation.kind)
     if structural is not None:
         yield from schema_validation.validate(structural, obj)
+    elif not operation.subresource and old is None:
+        yield from validation_kinds.validate_create(operation.kind.resource, obj)
+    elif not operation.subresource and old is not None:
+        yield from validation_kinds.validate_update(operation.kind.resource, old, obj)
     rule = _UPDATE_RULES.get(operation.kind.storage)
     if rule and old is not None and not operation.subresource:
         yield from rule(old, obj)
 
 
 def _name_causes(operation: Operation) -> Iterator[Cause]:
-    name, kind = operation.name, operation.kind
-    if kind.resource.group in _FREE_NAMES:
-        return
-    if kind.storage in _DNS_LABEL_KINDS:
-        if len(name) > 63 or not _LABEL.fullmatch(name):
-            yield errors.invalid_value("metadata.name", name, _LABEL_RULE)
-    elif len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
-        yield errors.invalid_value("metadata.name", name, _SUBDOMAIN_RULE)
+    if operation.kind.resource.group not in _FREE_NAMES:
+        rule = _NAME_RULES.get(operation.kind.storage, check_names.dns_subdomain)
+        yield from rule("metadata.name", operation.name)
 
 
 def _map_causes(metadata: JSON) -> Iterator[Cause]:
-    for key, value in (metadata.get("labels") or {}).items():
-        yield from _key_causes("metadata.labels", key)
-        if not isinstance(value, str) or len(value) > 63 or not _VALUE.fullmatch(value):
-            yield errors.invalid_value("metadata.labels", value, _VALUE_RULE)
+    yield from check_names.labels("metadata.labels", metadata.get("labels"))
     total = 0
     for key, value in (metadata.get("annotations") or {}).items():
-        yield from _key_causes("metadata.annotations", key)
-        total += len(key) + len(str(value))
+        yield from check_names.label_key("metadata.annotations", key.lower())
+        total += len(key) + len(value)
     if total > _ANNOTATION_BYTES:
         why = f"may not be more than {_ANNOTATION_BYTES} bytes"
         yield Cause("FieldValueTooLong", "metadata.annotations", f"Too long: {why}")
-
-
-def _key_causes(field: str, key: str) -> Iterator[Cause]:
-    prefix, slash, name = key.rpartition("/")
-    good = len(name) <= 63 and _QUALIFIED.fullmatch(name) and (not slash or _SUBDOMAIN.fullmatch(prefix.lower()))
-    if not good:
-        yield errors.invalid_value(field, key, _KEY_RULE)
 
 
 def _finalizer_causes(old: JSON | None, new: JSON) -> Iterator[Cause]:
