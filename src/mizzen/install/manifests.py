@@ -177,7 +177,7 @@ def _yaml(value: Mapping[str, Any]) -> str:
 
 def _service() -> JSON:
     ports = [
-        {"name": "grpc-ads", "port": ADS_PORT, "protocol": "TCP"},
+        {"name": "tls-ads", "port": ADS_PORT, "protocol": "TCP"},
         {"name": "https-dns", "port": CA_PORT, "protocol": "TCP"},
         {"name": "https-webhook", "port": 443, "targetPort": WEBHOOK_PORT, "protocol": "TCP"},
         {"name": "http-monitoring", "port": MONITORING_PORT, "protocol": "TCP"},
@@ -225,7 +225,7 @@ def _discovery(options: Options) -> JSON:
         "args": ["discovery", f"--monitoringAddr=:{MONITORING_PORT}", "--domain", global_.proxy.cluster_domain],
         "ports": [
             {"containerPort": READY_PORT, "protocol": "TCP", "name": "http-ready"},
-            {"containerPort": ADS_PORT, "protocol": "TCP", "name": "grpc-ads"},
+            {"containerPort": ADS_PORT, "protocol": "TCP", "name": "tls-ads"},
             {"containerPort": CA_PORT, "protocol": "TCP", "name": "grpc-ca"},
             {"containerPort": WEBHOOK_PORT, "protocol": "TCP", "name": "https-webhooks"},
             {"containerPort": MONITORING_PORT, "protocol": "TCP", "name": "http-monitoring"},
