@@ -192,7 +192,7 @@ class Objects:
             raise errors.conflict(target.resource, target.name, why)
         if after.get("resourceVersion") not in (None, "", "0", before["resourceVersion"]):
             raise errors.conflict(target.resource, target.name)
-        return strategy.isolate_status(target.kind, old, new, target.subresource)
+        return strategy.isolate(target.kind, old, new, target.subresource)
 
     # -- delete ------------------------------------------------------------------------------------------------
 

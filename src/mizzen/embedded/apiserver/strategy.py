@@ -89,12 +89,16 @@ def keep_server_owned(old: JSON, new: JSON) -> None:
     after.pop("selfLink", None)
 
 
-def isolate_status(kind: ResourceType, old: JSON, new: JSON, subresource: str) -> JSON:
-    """The main resource cannot change `status`; the status subresource changes nothing else."""
+def isolate(kind: ResourceType, old: JSON, new: JSON, subresource: str) -> JSON:
+    """What of an update counts: each subresource changes its own part, the main resource everything but `status`."""
+    if subresource == "ephemeralcontainers":
+        added = new.get("spec", {}).get("ephemeralContainers")
+        return {**old, "metadata": new["metadata"], "spec": {**old["spec"], "ephemeralContainers": added or []}}
     if not kind.has_status():
         return new
-    source, target = (new, dict(old)) if subresource == "status" else (old, new)
-    if subresource == "status":
+    status_only = subresource in ("status", "approval")
+    source, target = (new, dict(old)) if status_only else (old, new)
+    if status_only:
         target["metadata"] = {**old["metadata"], **_status_metadata(kind, old, new)}
     target.pop("status", None)
     if "status" in source:

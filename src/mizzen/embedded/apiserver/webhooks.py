@@ -79,6 +79,8 @@ class WebhookChain:
             raise errors.bad_request(f'admission webhook "{hook["name"]}" does not support dry run')
         uid = str(uuid4())
         try:
+            if hook.get("matchConditions"):
+                raise CallFailed("matchConditions are CEL, which this server does not evaluate for webhooks")
             seconds = float(hook.get("timeoutSeconds") or DEFAULT_SECONDS)
             review = await self.post(hook["clientConfig"], review_of(operation, uid, hook), seconds)
             response = _response(review, uid)

@@ -14,7 +14,10 @@ from aiohttp import web
 
 from mizzen.embedded.apiserver.application import Application, open_application
 from mizzen.embedded.apiserver.http_server import tls_context
+from mizzen.embedded.apiserver.operation import Call, Operation
 from mizzen.embedded.apiserver.pki import Pki, ensure_pki
+from mizzen.embedded.apiserver.store import Key
+from mizzen.embedded.apiserver.webhooks import VALIDATING, WebhookChain
 from mizzen.kube.api import WELL_KNOWN, ApiError, Resource, WriteOptions
 
 CONFIG = WELL_KNOWN.configmaps
@@ -30,7 +33,7 @@ class Hooks:
     """Webhooks by path, behind TLS that is good for hook.default.svc."""
 
     def __init__(self, application: Application, pki: Pki) -> None:
-        self.api, self._pki = application.api, pki
+        self.application, self.api, self._pki = application, application.api, pki
         self.judges: dict[str, Judge] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
@@ -169,10 +172,15 @@ async def test_a_webhook_is_asked_again_after_later_changes(hooks: Hooks) -> Non
 
 
 async def test_dry_runs_ask_only_webhooks_without_side_effects(hooks: Hooks) -> None:
-    await hooks.install(WELL_KNOWN.validating_webhooks, hooks.hook("/loud", allow, sideEffects="Some"))
+    review = {"metadata": {"name": "c", "namespace": "default"}}
+    kind = hooks.application.core.registry.find("", "v1", "configmaps")
+    assert kind is not None
+    operation = Operation("CREATE", kind, "default", "c", review, None, Call(dry_run=True))
+    chain = WebhookChain(hooks.application.store, hooks.application.calls.post)
+    loud = hooks.hook("/loud", allow, sideEffects="Some")
+    await hooks.application.store.put(Key(VALIDATING, "", "old"), {"metadata": {}, "webhooks": [loud]}, None)
     with pytest.raises(ApiError, match="does not support dry run"):
-        await hooks.create(dry_run=True)
-    await hooks.create()
+        await chain.validate(operation)
 
 
 async def test_the_token_is_mounted_into_containers_that_a_webhook_adds(hooks: Hooks) -> None:
