@@ -60,11 +60,33 @@ class Manager:
         return (self.name, self.operation, "" if self.operation == "Apply" else self.api_version, self.subresource)
 
 
-@dataclass(slots=True)
 class Owned:
-    manager: Manager
-    paths: set[Path]
-    time: str
+    """One entry of managedFields. Its paths are decoded only when a write touches them: most writes touch few entries."""
+
+    def __init__(
+        self, manager: Manager, time: str, paths: set[Path] | None = None, encoded: JSON | None = None
+    ) -> None:
+        self.manager = manager
+        self.time = time
+        self._paths = paths
+        self._encoded = encoded
+
+    @property
+    def paths(self) -> set[Path]:
+        if self._paths is None:
+            self._paths = fields.from_fields(self._encoded or {})
+        return self._paths
+
+    def touched_by(self, changed: set[Path]) -> bool:
+        if self._paths is None:
+            return any(fields.names(self._encoded or {}, path) for path in changed)
+        return not self._paths.isdisjoint(changed)
+
+    @property
+    def encoded(self) -> JSON:
+        if self._encoded is None:
+            self._encoded = fields.to_fields(self.paths)
+        return self._encoded
 
     def document(self) -> JSON:
         entry: JSON = {
@@ -73,7 +95,7 @@ class Owned:
             "apiVersion": self.manager.api_version,
             "time": self.time,
             "fieldsType": "FieldsV1",
-            "fieldsV1": fields.to_fields(self.paths),
+            "fieldsV1": self.encoded,
         }
         if self.manager.subresource:
             entry["subresource"] = self.manager.subresource
@@ -98,12 +120,12 @@ def owners_of(obj: JSON) -> Owners:
         manager = Manager(
             entry.get("manager", ""), entry["operation"], entry.get("apiVersion", ""), entry.get("subresource", "")
         )
-        found[manager.identity] = Owned(manager, fields.from_fields(entry.get("fieldsV1") or {}), entry.get("time", ""))
+        found[manager.identity] = Owned(manager, entry.get("time", ""), encoded=entry.get("fieldsV1") or {})
     return found
 
 
 def _write_owners(obj: JSON, owners: Owners) -> None:
-    kept = [each for each in owners.values() if each.paths]
+    kept = [each for each in owners.values() if each.encoded]
     kept = _capped(kept)
     kept.sort(key=lambda each: (each.manager.operation, each.time, each.manager.name))
     if kept:
@@ -120,7 +142,7 @@ def _capped(owned: list[Owned]) -> list[Owned]:
         return owned
     oldest = updaters[: excess + 1]
     ancient = Manager(ANCIENT, "Update", oldest[-1].manager.api_version)
-    merged = Owned(ancient, {path for each in oldest for path in each.paths}, oldest[-1].time)
+    merged = Owned(ancient, oldest[-1].time, {path for each in oldest for path in each.paths})
     return [each for each in owned if each not in oldest] + [merged]
 
 
@@ -153,19 +175,20 @@ def track(
         managed = owners_of(before)
     changes = fields.compare(root_schema(resource, schema), _without_bookkeeping(before), _without_bookkeeping(new))
     changed = _ownable(changes.added | changes.modified, reset)
-    _disown(managed, manager, changed, changes.removed, now)
-    mine = managed.setdefault(manager.identity, Owned(manager, set(), now))
+    _disown(managed, manager, changed, changes.removed)
+    mine = managed.setdefault(manager.identity, Owned(manager, now, set()))
     paths = (mine.paths - changes.removed) | changed
     if paths != mine.paths:
-        managed[manager.identity] = Owned(manager, paths, now)
+        managed[manager.identity] = Owned(manager, now, paths)
     _write_owners(new, managed)
 
 
-def _disown(owners: Owners, manager: Manager, changed: set[Path], removed: set[Path], now: str) -> None:
+def _disown(owners: Owners, manager: Manager, changed: set[Path], removed: set[Path]) -> None:
     """The others lose what was changed over them, or went."""
+    lost = changed | removed
     for identity, owned in owners.items():
-        if identity != manager.identity and owned.paths & (lost := changed | removed):
-            owners[identity] = Owned(owned.manager, owned.paths - lost, owned.time)
+        if identity != manager.identity and owned.touched_by(lost):
+            owners[identity] = Owned(owned.manager, owned.time, owned.paths - lost)
 
 
 def _without_bookkeeping(obj: JSON) -> JSON:
@@ -199,13 +222,13 @@ def _apply(
 ) -> JSON:
     bare = _without_bookkeeping(live) if live else {}
     owners = owners_of(live) or _before_first_apply(node, bare, manager, now)
-    last = owners.get(manager.identity, Owned(manager, set(), now))
+    last = owners.get(manager.identity, Owned(manager, now, set()))
     claimed = _ownable(fields.field_set(node, wanted), reset)
-    owners[manager.identity] = Owned(manager, claimed, last.time if claimed == last.paths else now)
+    owners[manager.identity] = Owned(manager, last.time if claimed == last.paths else now, claimed)
     merged = fields.merge(node, bare, {key: value for key, value in wanted.items() if key not in reset})
     result: JSON = fields.without(node, merged, _abandoned(node, merged, last.paths, owners))
     changes = fields.compare(node, bare, result)
-    _settle_conflicts(owners, manager, changes, force or _is_migration(node, live, manager, owners, changes), now)
+    _settle_conflicts(owners, manager, changes, force or _is_migration(node, live, manager, owners, changes))
     result = {**result, "metadata": {**result.get("metadata", {})}}
     _write_owners(result, owners)
     return result
@@ -216,7 +239,7 @@ def _before_first_apply(node: Node, live: JSON, manager: Manager, now: str) -> O
     if not live:
         return {}
     first = Manager(BEFORE_FIRST_APPLY, "Update", manager.api_version)
-    return {first.identity: Owned(first, _ownable(fields.field_set(node, live), ()), now)}
+    return {first.identity: Owned(first, now, _ownable(fields.field_set(node, live), ()))}
 
 
 def _abandoned(node: Node, merged: JSON, last: set[Path], owners: Owners) -> set[Path]:
@@ -230,13 +253,13 @@ def _abandoned(node: Node, merged: JSON, last: set[Path], owners: Owners) -> set
     return {path for path in mine if any(path[:depth] in orphaned for depth in range(1, len(path) + 1))}
 
 
-def _settle_conflicts(owners: Owners, manager: Manager, changes: fields.Changes, force: bool, now: str) -> None:
+def _settle_conflicts(owners: Owners, manager: Manager, changes: fields.Changes, force: bool) -> None:
     """Without force, others' changed fields are conflicts; with it, they are lost to them."""
     touched = changes.modified | changes.added
     conflicts = _conflicts(owners, manager, touched)
     if conflicts and not force:
         raise _conflict(conflicts)
-    _disown(owners, manager, touched, changes.removed, now)
+    _disown(owners, manager, touched, changes.removed)
 
 
 def _conflicts(owners: Owners, manager: Manager, touched: set[Path]) -> list[tuple[Owned, Path]]:

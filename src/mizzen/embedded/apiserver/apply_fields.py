@@ -242,6 +242,15 @@ def from_fields(fields: dict[str, Any], path: Path = ()) -> set[Path]:
     return found
 
 
+def names(fields: dict[str, Any], path: Path) -> bool:
+    """Whether a FieldsV1 document names this path."""
+    for element in path:
+        if element not in fields:
+            return False
+        fields = fields[element]
+    return not fields or "." in fields
+
+
 def display(path: Path) -> str:
     """`.spec.containers[name="app"].image`, as conflicts are reported."""
     return "".join(_display(element) for element in path)
