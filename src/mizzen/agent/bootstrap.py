@@ -159,7 +159,7 @@ def _sds_cluster(settings: Settings) -> dict[str, Any]:
 
 
 def _xds_cluster(settings: Settings) -> dict[str, Any]:
-    address = _socket_address(_absolute(settings.istiod, settings.domain), XDS_PORT)
+    address = _socket_address(settings.istiod_host, XDS_PORT)
     return {
         "name": "xds-grpc",
         "type": "STRICT_DNS",
@@ -172,11 +172,6 @@ def _xds_cluster(settings: Settings) -> dict[str, Any]:
         "load_assignment": _load_assignment("xds-grpc", address),
         "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": _mutual_tls(settings)},
     }
-
-
-def _absolute(host: str, domain: str) -> str:
-    """A Service's name with the cluster's domain, so that the resolver need not search for it."""
-    return f"{host}.{domain}" if host.endswith(".svc") else host
 
 
 def _mutual_tls(settings: Settings) -> dict[str, Any]:

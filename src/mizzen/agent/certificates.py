@@ -99,17 +99,20 @@ async def fetch_certificate(settings: Settings) -> KeyPair:
 
 @asynccontextmanager
 async def _channel(settings: Settings, roots: bytes) -> AsyncIterator[grpc.aio.Channel]:
+    """Our own retries decide when to dial again: each try is a new channel, with no back-off of its own."""
     credentials = grpc.ssl_channel_credentials(root_certificates=roots)
+    options = (
+        ("grpc.ssl_target_name_override", settings.istiod),
+        ("grpc.default_authority", settings.ca_address),
+    )
+    async with _way_to_istiod(settings) as target, grpc.aio.secure_channel(target, credentials, options) as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def _way_to_istiod(settings: Settings) -> AsyncIterator[str]:
     if not settings.mark_proxy_traffic:
-        # Our own retries decide when to dial again; each try is a new channel and has no back-off to wait for.
-        async with grpc.aio.secure_channel(settings.ca_address, credentials) as channel:
-            yield channel
+        yield settings.istiod_ca
         return
-    path = settings.paths.relay_socket
-    async with relay(settings.ca_address, path):
-        options = (
-            ("grpc.ssl_target_name_override", settings.istiod),
-            ("grpc.default_authority", settings.ca_address),
-        )
-        async with grpc.aio.secure_channel(f"unix:{path}", credentials, options) as channel:
-            yield channel
+    async with relay(settings.istiod_ca, settings.paths.relay_socket):
+        yield f"unix:{settings.paths.relay_socket}"

@@ -80,8 +80,17 @@ class Settings:
 
     @property
     def istiod(self) -> str:
-        """istiod's DNS name, without a port."""
+        """The name that istiod proves, without a port."""
         return self.ca_address.rpartition(":")[0]
+
+    @property
+    def istiod_host(self) -> str:
+        """Where istiod is: a Service's name is made absolute, so that a resolver need not search for it first."""
+        return f"{self.istiod}.{self.domain}." if self.istiod.endswith(".svc") else self.istiod
+
+    @property
+    def istiod_ca(self) -> str:
+        return f"{self.istiod_host}:{self.ca_address.rpartition(':')[2]}"
 
     @property
     def concurrency(self) -> int | None:

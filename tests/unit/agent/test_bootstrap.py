@@ -65,7 +65,7 @@ def test_istiod_learns_who_the_pod_is():
 def test_envoy_dials_istiods_mutual_tls_port_by_its_full_name(document):
     xds = cluster(document, "xds-grpc")
     address = xds["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
-    assert address == {"address": "istiod.istio-system.svc.cluster.local", "port_value": 15011}
+    assert address == {"address": "istiod.istio-system.svc.cluster.local.", "port_value": 15011}
     tls = xds["transport_socket"]["typed_config"]
     assert tls["sni"] == "istiod.istio-system.svc"
     assert set(tls["common_tls_context"]["tls_params"].values()) == {"TLSv1_3"}

@@ -158,7 +158,7 @@ class Resolver:
         try:
             return list((await self._forward(name, kind)).answer)
         except OSError as error:
-            log.warning("%s", error)
+            log.info("%s", error)
             return []
 
     async def _forwarded(self, query: dns.message.Message) -> dns.message.Message:
@@ -166,7 +166,7 @@ class Resolver:
         try:
             found = await self._forward(question.name, question.rdtype)
         except OSError as error:
-            log.warning("%s", error)
+            log.info("%s", error)
             return _response(query, dns.rcode.SERVFAIL)
         response = _response(query, found.rcode())
         response.answer, response.authority = found.answer, found.authority
