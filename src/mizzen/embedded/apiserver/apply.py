@@ -61,7 +61,7 @@ class Manager:
 
 
 class Owned:
-    """One entry of managedFields. Its paths are decoded only when a write touches them: most writes touch few entries."""
+    """One entry of managedFields. Paths are decoded only when a write touches them: most writes touch few entries."""
 
     def __init__(
         self, manager: Manager, time: str, paths: set[Path] | None = None, encoded: JSON | None = None

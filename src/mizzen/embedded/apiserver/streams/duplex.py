@@ -68,7 +68,7 @@ class _Takeover(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._incoming.put_nowait(b"")
-        return True  # the other direction stays open
+        return self.transport.get_extra_info("sslcontext") is None  # TLS cannot keep the other direction open
 
     def pause_writing(self) -> None:
         self.writable.clear()
