@@ -68,7 +68,10 @@ async def serve(options: argparse.Namespace) -> None:
     running = _controllers(application, pki, box_address) if options.controllers else contextlib.nullcontext()
     try:
         async with running:
-            await server.start(_sockets(options), tls_context(pki))
+            sockets = _sockets(options)
+            await server.start(sockets, tls_context(pki))
+            if options.port_file:
+                _tell_port(options.port_file, sockets[-1].getsockname()[1])
             log.info("serving; revision %d", application.store.revision)
             await stop.wait()
             await server.close()
@@ -98,11 +101,14 @@ def _sockets(options: argparse.Namespace) -> list[socket.socket]:
         sockets.append(_listen(options.cluster_ip, CLUSTER_PORT))
     if options.port is not None:
         sockets.append(_listen("127.0.0.1", options.port))
-        if options.port_file:
-            temporary = options.port_file.with_suffix(".new")
-            temporary.write_text(str(sockets[-1].getsockname()[1]))
-            temporary.replace(options.port_file)
     return sockets
+
+
+def _tell_port(path: Path, port: int) -> None:
+    """Whole or not at all: whoever waits for the file may connect at once."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(str(port))
+    temporary.replace(path)
 
 
 def _listen(address: str, port: int) -> socket.socket:

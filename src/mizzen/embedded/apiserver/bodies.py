@@ -10,9 +10,10 @@ from mizzen.embedded.apiserver import errors
 from mizzen.embedded.apiserver.operation import Call, DeleteOptions
 from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.wire import Request
-from mizzen.kube.api import JSON, Preconditions
+from mizzen.kube.api import JSON, Preconditions, Resource
 
 ACCEPTED = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+_DELETE_OPTIONS = Resource("", "v1", "", "DeleteOptions")
 MAX_BYTES = 3 * 1024 * 1024
 """The limit of a real API server's requests."""
 
@@ -100,7 +101,7 @@ def fit(kind: ResourceType, obj: JSON, call: Call, request: Request | None = Non
     from mizzen.embedded.apiserver import schema
 
     resource, structural = kind.resource, structural_schema(kind)
-    if problem := schema.decoding_error(resource, obj):
+    if problem := schema.decoding_error(resource, obj) or _null_element(obj, ""):
         raise errors.bad_request(_cannot_handle(kind, problem))
     unknown = schema.unknown_fields(resource, obj, structural)
     duplicates = (
@@ -111,6 +112,33 @@ def fit(kind: ResourceType, obj: JSON, call: Call, request: Request | None = Non
     if call.validation == "Warn":
         call.warnings.extend(f'unknown field "{path}"' for path in unknown)
     return schema.prune(resource, obj, structural)
+
+
+def decode_as(resource: Resource, request: Request) -> JSON:
+    """The body of a subresource, or DeleteOptions: an object of the built-in kind that `resource` names. Raises 400."""
+    return checked(resource, decode_object(request))
+
+
+def checked(resource: Resource, body: JSON) -> JSON:
+    """A body whose types are those of the built-in kind. Raises 400."""
+    from mizzen.embedded.apiserver import schema
+
+    if problem := schema.decoding_error(resource, body) or _null_element(body, ""):
+        raise errors.bad_request(f"{resource.kind} cannot be read: {problem}")
+    return schema.prune(resource, body)
+
+
+def _null_element(value: Any, path: str) -> str | None:
+    """Go turns a null in a list into an empty element, which no author means."""
+    if isinstance(value, dict):
+        found = (_null_element(item, f"{path}.{key}") for key, item in value.items() if isinstance(item, (dict, list)))
+        return next((each for each in found if each), None)
+    for index, item in enumerate(value):
+        if item is None:
+            return f"{path}[{index}]: null is no element of a list"
+        if isinstance(item, (dict, list)) and (below := _null_element(item, f"{path}[{index}]")):
+            return below
+    return None
 
 
 def structural_schema(kind: ResourceType) -> JSON | None:
@@ -142,7 +170,7 @@ def delete_call(request: Request) -> Call:
 
 def delete_options(request: Request) -> DeleteOptions:
     """From the body or, where that is empty, from the query. Raises 400."""
-    body = decode_object(request) if request.body else {}
+    body = decode_as(_DELETE_OPTIONS, request) if request.body else {}
     grace = body.get("gracePeriodSeconds", request.number("gracePeriodSeconds"))
     orphan = body.get("orphanDependents")
     policy = body.get("propagationPolicy") or request.parameter("propagationPolicy") or None

@@ -109,12 +109,13 @@ class Core:
         if request.method != "POST":
             raise errors.method_not_allowed()
         if target.resource.plural == "bindings":
-            body = bodies.decode_object(request)
+            body = bodies.decode_as(target.resource, request)
             pod = self.registry.find("", "v1", "pods")
             assert pod is not None
             bound = Target(pod, target.namespace, (body.get("metadata") or {}).get("name", ""), "binding")
             return await self.subresources.answer(request, bound)
-        return reply(self.reviews.review(target, bodies.decode_object(request), request.user), 201)
+        body = bodies.fit(target.kind, bodies.decode_object(request), bodies.call_of(request), request)
+        return reply(self.reviews.review(target, body, request.user), 201)
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -128,7 +129,7 @@ class Core:
         exact = 0
         if request.parameter("resourceVersionMatch") == "Exact":
             exact = request.number("resourceVersion") or 0
-        limit, token = request.number("limit") or 0, request.parameter("continue")
+        limit, token = max(0, request.number("limit") or 0), request.parameter("continue")
         page = read_page(self.store, target, wanted, limit, token, exact)
         asked = request.number("resourceVersion") or 0
         if asked > self.store.revision:
@@ -211,7 +212,7 @@ class Core:
         if _needs_namespace(target):
             raise errors.method_not_allowed()
         wanted = parse_filter(target, request.parameter("labelSelector"), request.parameter("fieldSelector"))
-        page = read_page(self.store, target, wanted, request.number("limit") or 0)
+        page = read_page(self.store, target, wanted, max(0, request.number("limit") or 0))
         options, call = bodies.delete_options(request), bodies.delete_call(request)
         for entry in page.entries:
             try:

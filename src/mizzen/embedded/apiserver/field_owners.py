@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from mizzen.embedded.apiserver import apply as owners
 from mizzen.embedded.apiserver import errors, strategy
+from mizzen.embedded.apiserver.apply_fields import MissingKey
 from mizzen.embedded.apiserver.bodies import structural_schema
 from mizzen.embedded.apiserver.operation import Call
 from mizzen.embedded.apiserver.resources import ResourceType
@@ -26,7 +28,10 @@ class ManagedFields:
             return
         manager = owners.Manager(call.manager, "Update", kind.resource.api_version, subresource)
         reset = left_alone(kind, new, subresource)
-        owners.track(kind.resource, old, new, manager, strategy.timestamp(self.now()), structural_schema(kind), reset)
+        now, schema = strategy.timestamp(self.now()), structural_schema(kind)
+        # An element without its key cannot be owned; validation will refuse the object and say so better.
+        with contextlib.suppress(MissingKey):
+            owners.track(kind.resource, old, new, manager, now, schema, reset)
 
 
 def left_alone(kind: ResourceType, obj: JSON, subresource: str) -> tuple[str, ...]:

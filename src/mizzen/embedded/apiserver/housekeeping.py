@@ -18,7 +18,7 @@ from mizzen.embedded.apiserver.registry import Registry
 from mizzen.embedded.apiserver.resources import ResourceType, storage_name
 from mizzen.embedded.apiserver.store import Entry, Event, Key, Store
 from mizzen.embedded.apiserver.target import Target
-from mizzen.kube.api import JSON, ApiError
+from mizzen.kube.api import JSON, ApiError, NotFound
 
 log = logging.getLogger(__name__)
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
@@ -120,6 +120,8 @@ class Housekeeping:
 async def _logged(work: Callable[[], Awaitable[None]], what: str) -> None:
     try:
         await work()
+    except NotFound:
+        log.debug("%s: it has gone already", what)
     except ApiError as error:
         log.warning("%s: %s", what, error)
 

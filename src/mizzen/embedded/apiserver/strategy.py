@@ -57,8 +57,8 @@ _INITIAL_STATUS: dict[str, JSON] = {
 
 
 def timestamp(now: datetime) -> str:
-    """RFC 3339 in whole seconds, as `metav1.Time` is written."""
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    """RFC 3339 in whole seconds, as `metav1.Time` is written. `now` is in UTC."""
+    return now.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def has_generation(kind: ResourceType) -> bool:

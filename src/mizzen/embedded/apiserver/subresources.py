@@ -22,6 +22,8 @@ from mizzen.embedded.apiserver.wire import Answer, Request, Response, Upgrade, r
 from mizzen.kube.api import JSON, Preconditions, Resource
 
 _SCALE = Resource("autoscaling", "v1", "scales", "Scale")
+_BINDING = Resource("", "v1", "bindings", "Binding")
+_EVICTION = Resource("policy", "v1", "evictions", "Eviction")
 _TOKEN_REQUEST = Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest")
 _Verb = Callable[[Request, Target], Awaitable[Answer]]
 
@@ -74,7 +76,7 @@ class Subresources:
         return Response(Shaper(target.kind, request).one(new))
 
     async def _finalize(self, request: Request, target: Target) -> Answer:
-        body = bodies.decode_object(request)
+        body = bodies.decode_as(target.resource, request)
         finalizers = (body.get("spec") or {}).get("finalizers") or []
 
         def finalized(namespace: JSON) -> JSON:
@@ -89,7 +91,7 @@ class Subresources:
         return reply(scale.scale_of(target.kind, document_in(target.kind, self.objects.entry(target))))
 
     async def _put_scale(self, request: Request, target: Target) -> Answer:
-        body = bodies.decode_object(request)
+        body = bodies.decode_as(_SCALE, request)
         return await self._scaled(request, target, lambda _: body)
 
     async def _patch_scale(self, request: Request, target: Target) -> Answer:
@@ -98,7 +100,7 @@ class Subresources:
 
         def patched(current: JSON) -> JSON:
             try:
-                return apply_patch(content_type, _SCALE, current, body)
+                return bodies.checked(_SCALE, apply_patch(content_type, _SCALE, current, body))
             except PatchError as error:
                 raise errors.failure(error.code, error.reason, error.message) from None
 
@@ -115,7 +117,7 @@ class Subresources:
     # -- tokens ----------------------------------------------------------------------------------------------------
 
     async def _token(self, request: Request, target: Target) -> Answer:
-        body = bodies.decode_object(request)
+        body = bodies.decode_as(_TOKEN_REQUEST, request)
         return reply(self.issue_token(target, body), 201)
 
     def issue_token(self, target: Target, body: JSON) -> JSON:
@@ -176,7 +178,7 @@ class Subresources:
     # -- pods ------------------------------------------------------------------------------------------------------
 
     async def _bind(self, request: Request, target: Target) -> Answer:
-        body = bodies.decode_object(request)
+        body = bodies.decode_as(_BINDING, request)
         node = (body.get("target") or {}).get("name", "")
 
         def bound(pod: JSON) -> JSON:
@@ -190,7 +192,7 @@ class Subresources:
         return reply({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)
 
     async def _evict(self, request: Request, target: Target) -> Answer:
-        options = (bodies.decode_object(request).get("deleteOptions")) or {}
+        options = bodies.decode_as(_EVICTION, request).get("deleteOptions") or {}
         conditions = options.get("preconditions") or {}
         wanted = DeleteOptions(
             options.get("gracePeriodSeconds"),
