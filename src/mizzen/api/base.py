@@ -22,7 +22,7 @@ class Model(msgspec.Struct, metaclass=_KeywordOnly, frozen=True, rename="camel",
     """A frozen struct. Absent and "default written out" stay different: optional fields are None."""
 
 
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|us|µs|ns|m|s)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|us|µs|ns|m|s)")
 _MICROSECONDS = {"h": 3_600_000_000.0, "m": 60_000_000.0, "s": 1e6, "ms": 1e3, "us": 1.0, "µs": 1.0, "ns": 1e-3}
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from mizzen.api.base import Duration
 from mizzen.api.registry import KINDS, Column, Kind
-from mizzen.api.unknown import bare_type
+from mizzen.api.unknown import without_none
 
 _DURATION = r"^([-+]?)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$"
 _OPEN_OBJECT = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -93,13 +93,13 @@ def _described(made: dict[str, Any], struct: type) -> dict[str, Any]:
 
 
 def _schema(given: Any) -> dict[str, Any]:
+    given = without_none(given)
     if typing.get_origin(given) is typing.Annotated:
         bare, *metas = typing.get_args(given)
         made = _schema(bare)
         for meta in metas:
             made |= _limits(meta, made)
         return made
-    given = bare_type(given)
     if isinstance(given, type) and issubclass(given, msgspec.Struct):
         return _struct(given)
     return _collection(given) or _scalar(given)

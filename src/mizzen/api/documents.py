@@ -18,7 +18,7 @@ from mizzen.api.paths import join, parent
 
 T = TypeVar("T")
 _PLAIN = "plain scalar"
-_MOST_VALUES = 1_000_000
+_MOST_REPEATED = 100_000
 """Aliases of aliases can make a few lines mean billions of values."""
 
 
@@ -101,15 +101,14 @@ class _Reader:
 
     def __init__(self) -> None:
         self.positions: dict[str, Position] = {}
-        self.count = 0
+        self._seen: set[int] = set()
+        self._repeated = 0
 
     def document(self, node: yaml.Node) -> Document:
         return Document(value=self.value(node, ""), positions=self.positions)
 
     def value(self, node: yaml.Node, path: str) -> Any:
-        self.count += 1
-        if self.count > _MOST_VALUES:
-            raise NotYaml("the aliases in this document unfold to more than a million values", _mark(node))
+        self._note_repetition(node)
         self.positions.setdefault(path, _mark(node))
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path)
@@ -117,6 +116,12 @@ class _Reader:
             return [self.value(item, join(path, index)) for index, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
         return _scalar(node)
+
+    def _note_repetition(self, node: yaml.Node) -> None:
+        self._repeated += id(node) in self._seen
+        self._seen.add(id(node))
+        if self._repeated > _MOST_REPEATED:
+            raise NotYaml(f"the aliases in this document repeat more than {_MOST_REPEATED} values", _mark(node))
 
     def mapping(self, node: yaml.MappingNode, path: str) -> dict[str, Any]:
         merged: dict[str, Any] = {}

@@ -66,10 +66,16 @@ def bare_type(given: Any) -> Any:
     """Without `Annotated` and `| None`."""
     if typing.get_origin(given) is typing.Annotated:
         return bare_type(typing.get_args(given)[0])
-    if typing.get_origin(given) in (typing.Union, types.UnionType):
-        rest = [option for option in typing.get_args(given) if option is not type(None)]
-        return bare_type(rest[0]) if len(rest) == 1 else given
-    return given
+    inner = without_none(given)
+    return given if inner is given else bare_type(inner)
+
+
+def without_none(given: Any) -> Any:
+    """`T` for `T | None`; anything else, also a choice of several types, as it is."""
+    if typing.get_origin(given) not in (typing.Union, types.UnionType):
+        return given
+    rest = [option for option in typing.get_args(given) if option is not type(None)]
+    return rest[0] if len(rest) == 1 else given
 
 
 def _item_type(given: Any) -> Any:

@@ -139,4 +139,4 @@ def service_domains(
     names = [name for host in hosts for name in (host, *alternative_names(host, proxy_domain))]
     if headless:
         names += [f"*.{name}" for name in names]
-    return list(dict.fromkeys([*names, *(bracketed(address) for address in addresses)]))
+    return list(dict.fromkeys(bracketed(name) for name in (*names, *addresses)))

@@ -2,7 +2,7 @@
 
 The reflector hands back the old object when nothing in it changed, so identity stands for equality and costs nothing
 to compare. Arguments are kept alive with their result: an id cannot be taken over by another object. What was not
-asked for during two sweeps is forgotten.
+asked for between two sweeps is forgotten.
 """
 
 from __future__ import annotations
@@ -58,11 +58,10 @@ class Memo:
         return found
 
     def _forget(self) -> None:
-        """Called when the memo has doubled since the last sweep, so that its cost is constant per entry."""
-        oldest = self._sweep - 1
-        self._entries = {key: entry for key, entry in self._entries.items() if entry.used >= oldest}
+        """Keeps what was asked for since the last sweep. The next one comes after as much again as half of that."""
+        self._entries = {key: entry for key, entry in self._entries.items() if entry.used == self._sweep}
         self._sweep += 1
-        self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._entries))
+        self._sweep_at = _FIRST_SWEEP + len(self._entries) + len(self._entries) // 2
 
     def __len__(self) -> int:
         return len(self._entries)
