@@ -29,6 +29,15 @@ _EXTENSIONS = "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _ABSENT = object()
+_MALFORMED = (
+    IndexError,  # the body ends within a number
+    ValueError,
+    TypeError,  # a number where bytes belong, or the reverse
+    OverflowError,  # a time beyond the calendar
+    RecursionError,
+    struct.error,
+    msgspec.DecodeError,
+)
 
 
 class ProtobufError(Exception):
@@ -41,7 +50,7 @@ def decode(body: bytes) -> JSON:
         raise ProtobufError("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
     try:
         return _decode_unknown(memoryview(body)[len(MAGIC) :])
-    except (IndexError, ValueError, struct.error, msgspec.DecodeError) as error:
+    except _MALFORMED as error:
         raise ProtobufError(f"the protobuf body cannot be read: {error}") from error
 
 
@@ -117,6 +126,8 @@ def _fields(data: memoryview | bytes) -> Iterator[tuple[int, int, Any]]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, int):  # bytes(n) would be n zeros
+        raise TypeError("a number where text belongs")
     return bytes(value).decode()
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mizzen.embedded.apiserver import protobuf
 
@@ -262,3 +265,13 @@ def test_every_type_in_the_table_can_be_decoded() -> None:
                 protobuf._value(
                     kind.removeprefix("map:"), 0 if kind[:3] in ("int", "boo") else bytes(8 * (kind == "double"))
                 )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([base64.b64decode(body) for body, _ in CAPTURED]), st.data())
+def test_damaged_bodies_are_refused_or_read_never_worse(good: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(good)
+    for place in data.draw(st.lists(st.integers(4, len(good) - 1), min_size=1, max_size=4)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(protobuf.ProtobufError):
+        assert isinstance(protobuf.decode(bytes(damaged)), dict)
