@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 PROPAGATED = {
     "x-request-id": "r",
     "x-ot-span-context": "o",
