@@ -153,16 +153,19 @@ def bootstrap(port: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def judge(folder: Path) -> AsyncIterator[Judge]:
+async def judge(folder: Path, user: int | None = None) -> AsyncIterator[Judge]:
+    """Envoy writes its log to `folder`; as another user it has no place to write to, and none."""
     found, server = Judge(), grpc.aio.server()
     handler = grpc.stream_stream_rpc_method_handler(found.stream)
     service, method = METHOD.strip("/").split("/")
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    (folder / "bootstrap.json").write_text(json.dumps(bootstrap(port)))
-    arguments = ["-c", "bootstrap.json", "--concurrency", "1", "-l", "warn", "--log-path", "envoy.log"]
-    envoy = await asyncio.create_subprocess_exec(str(envoy_path()), *arguments, "--use-dynamic-base-id", cwd=folder)
+    arguments = ["--config-yaml", json.dumps(bootstrap(port)), "--concurrency", "1", "-l", "warn"]
+    log = ["--log-path", str(folder / "envoy.log")] if user is None else ["--log-path", "/dev/null"]
+    envoy = await asyncio.create_subprocess_exec(
+        str(envoy_path()), *arguments, *log, "--use-dynamic-base-id", user=user, group=user
+    )
     try:
         yield found
     finally:

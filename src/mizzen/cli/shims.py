@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
 
 SHIMS = {"istioctl": (), "minikube": ("minikube",), "mizzen": ()}
+
+
+def shims_folder() -> Path:
+    """Not in a cluster's state: shells remember where a command was, also after the cluster is deleted."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "share") / "mizzen" / "bin"
 
 
 def write_shims(folder: Path) -> None:

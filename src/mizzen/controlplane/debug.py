@@ -67,7 +67,7 @@ class Debug:
         wanted = query.get("proxyID", "")
         for member in self._plane.fleet.proxies():
             if wanted == f"{member.proxy.name}.{member.proxy.namespace}":
-                return _told(member.layers)  # type: ignore[arg-type]
+                return _told(member.layers)
         raise LookupError(f"no proxy {wanted!r} is connected to this istiod; write ?proxyID=POD.NAMESPACE")
 
     def problems(self) -> list[JSON]:
@@ -88,6 +88,8 @@ class Debug:
         yield from _gauge(
             "mizzen_pushes_total", "Changes that were looked at for all proxies.", fleet.pushes, "counter"
         )
+        failures = fleet.views.failures
+        yield from _gauge("mizzen_failures_total", "Views that could not be brought up to date.", failures, "counter")
         refused = sum(len(member.stream.session.refused) for member in fleet.proxies())
         yield from _gauge("mizzen_refused_resources", "Resources that proxies refuse.", refused)
         sent = sum(member.stream.bytes_sent for member in fleet.proxies())

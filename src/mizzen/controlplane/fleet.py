@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mizzen.ads.server import Refused, Stream
 from mizzen.ads.store import Store
+from mizzen.ads.target import Layers
 from mizzen.api.core import Pod
 from mizzen.ca.spiffe import Identity
 from mizzen.controlplane.histogram import Histogram
@@ -39,9 +40,7 @@ class Connected:
     views: tuple[View, ...]
     since: float
     """Seconds since the epoch."""
-    layers: tuple[Mapping[str, object], ...] = ()
-    change: int = 0
-    """The newest change whose outcome was sent, or found to be no change for it."""
+    layers: Layers = ()
 
 
 @dataclass(slots=True)
@@ -50,22 +49,16 @@ class _Change:
 
     began: float
     waiting: set[Connected]
-    reached: int = 0
 
 
 class Fleet:
-    """`admit` false takes proxies without certificates, for tests on loopback."""
-
-    def __init__(self, store: Store, snapshot: Snapshot, *, admit_anyone: bool = False) -> None:
+    def __init__(self, store: Store, snapshot: Snapshot) -> None:
         self.views = Views(store, snapshot)
         self.store = store
         self.connected: dict[Stream, Connected] = {}
         self.latency = Histogram()
         """Seconds from a watch event to the last proxy's acknowledgement."""
         self.pushes = 0
-        self.refusals = 0
-        self.on_refused: Callable[[Connected], None] | None = None
-        self._admit_anyone = admit_anyone
         self._changes: list[_Change] = []
         self._moved = asyncio.Event()
 
@@ -80,8 +73,7 @@ class Fleet:
         if kind not in KINDS:
             raise Refused(f"proxies of type {kind!r} are not served; there are {', '.join(KINDS)}")
         pod = await self._pod(namespace, name)
-        if not self._admit_anyone:
-            _require_identity(stream.identities, namespace, pod, self.views.snapshot.mesh.trust_domain)
+        _require_identity(stream.identities, namespace, pod, self.views.snapshot.mesh.trust_domain)
         proxy = _proxy(pod, address)
         member = Connected(stream, proxy, kind, self.views.of(proxy, kind), time.time())
         self.views.enter(member.views)
@@ -105,8 +97,6 @@ class Fleet:
         member = self.connected.get(stream)
         if member is None:
             return
-        if len(stream.session.refused) > 0 and self.on_refused is not None:
-            self.on_refused(member)
         if stream.session.settled:
             self._settled(member, time.monotonic())
 
@@ -128,7 +118,7 @@ class Fleet:
         self.pushes += 1
         self.store.sweep()
         if waiting:
-            self._changes.append(_Change(began, waiting, len(waiting)))
+            self._changes.append(_Change(began, waiting))
 
     def _change_views(self, touched: Touched) -> None:
         for member in self.connected.values():

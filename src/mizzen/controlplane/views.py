@@ -6,7 +6,8 @@ endpoints are a table beside it, in which a change touches single clusters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -31,6 +32,8 @@ from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.view import Proxy, gateway_view, inbound_view, outbound_view
 from mizzen.xds import translate
 from mizzen.xds.endpoints import cluster_load_assignment
+
+log = logging.getLogger(__name__)
 
 View: TypeAlias = OutboundView | InboundView | GatewayView
 Scope: TypeAlias = OutboundScope | InboundScope | GatewayScope
@@ -60,6 +63,8 @@ class Views:
     def __init__(self, store: Store, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._store = store
+        self.failures = 0
+        """How often a view could not be brought up to date."""
         self._kept: dict[View, _Kept] = {}
         self._assignments: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], Resource]] = {}
 
@@ -91,10 +96,6 @@ class Views:
         kept = [self._kept[view] for view in views]
         return (*(one.resources for one in kept), *(one.endpoints for one in kept if one.clusters))
 
-    def scopes(self) -> Iterator[tuple[View, Scope]]:
-        for view, kept in self._kept.items():
-            yield view, kept.scope
-
     def problems(self) -> frozenset[Problem]:
         """What all views together find wrong."""
         return frozenset(problem for kept in self._kept.values() for problem in kept.scope.problems)
@@ -108,7 +109,7 @@ class Views:
             self._assignments.pop(host, None)
         for view, kept in self._kept.items():
             if touched.scopes:
-                self._resolve_again(view, kept)
+                self._try_to_resolve_again(view, kept)
             if touched.scopes or touched.all_endpoints:
                 self._tell_endpoints(kept, kept.clusters)
             else:
@@ -120,6 +121,14 @@ class Views:
         kept = _Kept(scope, self._store.intern(translated(scope)), _clusters(scope))
         self._tell_endpoints(kept, kept.clusters)
         return kept
+
+    def _try_to_resolve_again(self, view: View, kept: _Kept) -> None:
+        """A mistake of ours in one view must not stop the others, nor take from its proxies what they have."""
+        try:
+            self._resolve_again(view, kept)
+        except Exception:
+            self.failures += 1
+            log.exception("%s cannot be brought up to date; its proxies keep what they have", view)
 
     def _resolve_again(self, view: View, kept: _Kept) -> None:
         meaning, translated = _MEANING[type(view)]

@@ -68,8 +68,11 @@ def is_alive(box: Box) -> bool:
     return box.boot_id == boot_id() and is_running(box.pid, box.start_time)
 
 
-def start(paths: ClusterPaths) -> Box:
-    """The running box, made now if there is none. Raises BoxError; then nothing is left behind."""
+def start(paths: ClusterPaths, *, bare: bool = False) -> Box:
+    """The running box, made now if there is none. Raises BoxError; then nothing is left behind.
+
+    A `bare` box has no daemons and nothing preloaded: somebody else plays the node.
+    """
     try:
         paths.prepare()
     except ValueError as error:
@@ -80,7 +83,7 @@ def start(paths: ClusterPaths) -> Box:
             return found
         previous = read(paths)
         with _api_listener(previous.api_port if previous else 0) as listener:
-            return _make(paths, listener)
+            return _make(paths, listener, bare=bare)
 
 
 def stop(paths: ClusterPaths) -> bool:
@@ -107,12 +110,12 @@ def end(box: Box) -> None:
         network.leave_host(box.interface)
 
 
-def _make(paths: ClusterPaths, listener: socket.socket) -> Box:
+def _make(paths: ClusterPaths, listener: socket.socket, *, bare: bool) -> Box:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         ours.settimeout(_SETUP_LIMIT)
         with theirs:
-            outside = _launch(paths, theirs, listener)
+            outside = _launch(paths, theirs, listener, bare=bare)
         try:
             pid = _expect_pid(ours, paths)
             box = _join(paths, ours, pid, listener.getsockname()[1])
@@ -123,9 +126,12 @@ def _make(paths: ClusterPaths, listener: socket.socket) -> Box:
     return box
 
 
-def _launch(paths: ClusterPaths, control: socket.socket, listener: socket.socket) -> subprocess.Popen[bytes]:
+def _launch(
+    paths: ClusterPaths, control: socket.socket, listener: socket.socket, *, bare: bool
+) -> subprocess.Popen[bytes]:
     descriptors = (control.fileno(), listener.fileno())
     command = [sys.executable, "-m", "mizzen.embedded.box.init", "--state", str(paths.root)]
+    command += ["--bare"] if bare else []
     with (paths.logs / "init.log").open("ab") as log:
         return subprocess.Popen(
             [*command, "--control", str(descriptors[0]), "--api-fd", str(descriptors[1])],
@@ -184,6 +190,7 @@ def interface_name(paths: ClusterPaths) -> str:
 
 def _record(path: Path, box: Box) -> None:
     fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
     fresh.write_bytes(msgspec.json.encode(box))
     fresh.replace(path)
 

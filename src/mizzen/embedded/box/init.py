@@ -196,7 +196,7 @@ def preload(modules: Sequence[str]) -> None:
     gc.freeze()
 
 
-def run(paths: ClusterPaths, control: socket.socket, api_listener: int) -> None:
+def run(paths: ClusterPaths, control: socket.socket, api_listener: int, *, bare: bool) -> None:
     """Pid 1's life."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     prepare_mounts()
@@ -208,10 +208,10 @@ def run(paths: ClusterPaths, control: socket.socket, api_listener: int) -> None:
     wakeup = _wake_on_children()
     listener = _listen(paths.init_socket)
     place = spawn.Place(stage=stage, shared=rootfs.python_folders(), single_user=single_user())
-    daemons = box_daemons(paths.root, api_listener, network.API_ADDRESS)
+    daemons = [] if bare else box_daemons(paths.root, api_listener, network.API_ADDRESS)
     init = Init(paths, PodProcesses(place, lambda message: init.tell(message)), daemons)
     init._start_due()
-    preload((*_LIBRARIES, *images.builtin_modules()))
+    preload(() if bare else (*_LIBRARIES, *images.builtin_modules()))
     init.serve(listener, wakeup)
 
 
@@ -248,12 +248,13 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--control", type=int, required=True, help="socket to the host side of the start")
     parser.add_argument("--api-fd", type=int, required=True, help="listening socket for the API server")
+    parser.add_argument("--bare", action="store_true", help="no daemons, nothing preloaded")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     control = socket.socket(fileno=options.control)
     control.set_inheritable(False)
     if enter_namespaces(control):
-        run(ClusterPaths(options.state), control, options.api_fd)
+        run(ClusterPaths(options.state), control, options.api_fd, bare=options.bare)
 
 
 if __name__ == "__main__":

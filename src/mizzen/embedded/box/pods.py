@@ -126,18 +126,18 @@ class PodProcesses:
         if len(descriptors) < 3:
             raise Refused("Invalid", f"{process.id}: stdin, stdout and stderr must come with the request")
         joined = self._alive(process.join).pid if process.join else 0
-        pid = spawn.start(process, self.place, home.pid, joined, descriptors)
+        started = spawn.start(process, self.place, home.pid, joined, descriptors)
         running = Running(
             id=process.id,
             sandbox=process.sandbox,
-            pid=pid,
-            start_time=proc.start_time(pid),
+            pid=started.pid,
+            start_time=proc.start_time(started.pid),
             started_at=time.time(),
             meta=process.meta,
             kept=process.kept,
         )
         kept = [os.dup(descriptor) for descriptor in descriptors[3:]]
-        self.entries[process.id] = Entry(running, kept, None if joined else proc.open_mount_namespace(pid))
+        self.entries[process.id] = Entry(running, kept, started.root)
         return running
 
     def _signal(self, name: str, number: int) -> None:

@@ -44,14 +44,6 @@ def mount_namespace(pid: int) -> int:
         return 0
 
 
-def open_mount_namespace(pid: int) -> int | None:
-    """A descriptor of the mount namespace of `pid`; None if it has ended already."""
-    try:
-        return os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-
-
 def kill_all_in(descriptor: int) -> None:
     """SIGKILL every process in the mount namespace: the children that a container's main process left behind."""
     namespace = os.fstat(descriptor).st_ino

@@ -14,6 +14,7 @@ import json
 import os
 import select
 import signal
+import socket
 import stat
 import sys
 import termios
@@ -26,26 +27,11 @@ from typing import Any, NoReturn
 from mizzen.embedded.box import kernel, rootfs
 from mizzen.embedded.box.messages import Process
 
-DEFAULT_CAPABILITIES = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SYS_CHROOT",
-    "MKNOD",
-    "AUDIT_WRITE",
-    "SETFCAP",
-]
-"""What Kubernetes' usual runtimes leave a container."""
-
 _START_LIMIT = 20.0
+_ROOT = b"root"
 _REPORT_LIMIT = 65536
+_MESSAGE_LIMIT = 8000
+_MOST_DESCRIPTORS = 65536
 
 
 class StartError(Exception):
@@ -67,27 +53,43 @@ class Place:
     """A user namespace with one id: nobody but uid 0 exists."""
 
 
-def start(process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int]) -> int:
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process that runs its program. `root`: a descriptor of its mount namespace, if it has one of its own."""
+
+    pid: int
+    root: int | None
+
+
+def start(process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int]) -> Started:
     """Fork `process` into the Pod whose pause process is `pause`; with `joined`, into that process's root.
 
-    Returns its pid once it runs the program. Raises StartError.
+    Raises StartError.
     """
-    report, write_end = os.pipe2(os.O_CLOEXEC)
+    report, child_report = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with report:
+        pid = _fork(process, place, pause, joined, stdio, child_report)
+        failure, root = _read_report(report)
+    if failure:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        if root is not None:
+            os.close(root)
+        raise failure
+    return Started(pid, root)
+
+
+def _fork(process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int], report: socket.socket) -> int:
     try:
         with _children_in(pause):
             pid = os.fork()
             if pid == 0:
-                _child(process, place, pause, joined, stdio, write_end)
+                _child(process, place, pause, joined, stdio, report)
+            return pid
     except OSError as error:
-        os.close(report)
         raise StartError("StartError", f"the Pod's namespaces are gone: {error}") from error
     finally:
-        os.close(write_end)
-    failure = _read_report(report)
-    if failure:
-        os.waitpid(pid, 0)
-        raise StartError(failure["reason"], failure["message"])
-    return pid
+        report.close()
 
 
 @contextlib.contextmanager
@@ -109,22 +111,24 @@ def _join(pid: int, name: str, kind: int) -> None:
         os.close(namespace)
 
 
-def _read_report(report: int) -> dict[str, str] | None:
-    """What went wrong in the child; None when the pipe closed silently, that is when the program was reached."""
-    content = b""
-    try:
-        while True:
-            if not select.select([report], [], [], _START_LIMIT)[0]:
-                return {"reason": "StartError", "message": f"the container was not set up within {_START_LIMIT:.0f} s"}
-            chunk = os.read(report, _REPORT_LIMIT)
-            if not chunk:
-                return json.loads(content) if content else None
-            content += chunk
-    finally:
-        os.close(report)
+def _read_report(report: socket.socket) -> tuple[StartError | None, int | None]:
+    """What went wrong in the child, if anything, and its root. The end of the report means that the program runs."""
+    root, failure = None, None
+    while select.select([report], [], [], _START_LIMIT)[0]:
+        content, descriptors, _, _ = socket.recv_fds(report, _REPORT_LIMIT, 1)
+        if not content:
+            return failure, root
+        if content == _ROOT:
+            root = descriptors[0]
+        else:
+            told = json.loads(content)
+            failure = StartError(told["reason"], told["message"])
+    return StartError("StartError", f"the container was not set up within {_START_LIMIT:.0f} s"), root
 
 
-def _child(process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int], report: int) -> NoReturn:
+def _child(
+    process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int], report: socket.socket
+) -> NoReturn:
     """Never returns into init's code, whatever happens."""
     code = 128
     try:
@@ -143,10 +147,10 @@ def _child(process: Process, place: Place, pause: int, joined: int, stdio: Seque
         os._exit(code)
 
 
-def _tell(report: int, reason: str, message: str) -> None:
+def _tell(report: socket.socket, reason: str, message: str) -> None:
     """The pipe is closed once the program runs; then the message belongs into its own log."""
     try:
-        os.write(report, json.dumps({"reason": reason, "message": message}).encode()[:_REPORT_LIMIT])
+        report.send(json.dumps({"reason": reason, "message": message[:_MESSAGE_LIMIT]}).encode())
     except OSError:
         sys.stderr.write(message + "\n")
         sys.stderr.flush()
@@ -161,20 +165,21 @@ def _reset_signals() -> None:
 
 
 def _prepare(
-    process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int], report: int
+    process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int], report: socket.socket
 ) -> Callable[[], int]:
     """Everything up to the program itself, as whoever it shall run as."""
     for path in process.cgroups:
         Path(path).write_text("0")
     for name, kind in (("net", kernel.CLONE_NEWNET), ("uts", kernel.CLONE_NEWUTS), ("ipc", kernel.CLONE_NEWIPC)):
         _join(pause, name, kind)
-    _take_stdio(stdio, report, tty=process.tty)
+    _take_stdio(stdio, report.fileno(), tty=process.tty)
     if not place.single_user:
         _own_stdio(process)
     if joined:
         _join(joined, "mnt", kernel.CLONE_NEWNS)
     else:
         rootfs.enter(place.stage, place.shared, process.mounts, read_only=process.read_only_root)
+        _show_root(report)
     if process.no_new_privileges:
         kernel.no_new_privileges()
     _become(process, single_user=place.single_user)
@@ -187,9 +192,16 @@ def _take_stdio(stdio: Sequence[int], report: int, *, tty: bool) -> None:
     for target, descriptor in enumerate(stdio[:3]):
         os.dup2(descriptor, target)
     os.closerange(3, report)
-    os.closerange(report + 1, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 65536 else 65536)
+    os.closerange(report + 1, _MOST_DESCRIPTORS)
     if tty:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _show_root(report: socket.socket) -> None:
+    """Init gets hold of the new mount namespace before the program can end."""
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    socket.send_fds(report, [_ROOT], [namespace])
+    os.close(namespace)
 
 
 def _own_stdio(process: Process) -> None:
@@ -230,7 +242,7 @@ def _command(process: Process) -> Callable[[], int]:
     return program
 
 
-def _function(process: Process, report: int) -> Callable[[], int]:
+def _function(process: Process, report: socket.socket) -> Callable[[], int]:
     """The named function in this very process; `sys.argv`, environment and standard streams are its own."""
 
     def program() -> int:
@@ -241,7 +253,7 @@ def _function(process: Process, report: int) -> Callable[[], int]:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         module, _, name = process.function.partition(":")
         function: Callable[[], Any] = getattr(importlib.import_module(module), name)
-        os.close(report)
+        report.close()
         return _exit_code(function)
 
     return program
