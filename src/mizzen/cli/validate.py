@@ -58,8 +58,8 @@ def command(names: tuple[str, ...], more: tuple[str, ...], referential: bool, fo
 
 
 def findings_of(name: str, text: str) -> Iterator[Finding]:
-    from mizzen.api.validate import validate
     from mizzen.api.documents import NotYaml, load
+    from mizzen.api.validate import validate
 
     try:
         documents = load(text)
