@@ -163,6 +163,15 @@ def test_quitquitquit_ends_the_proxy_for_jobs(istiod, agent):
     assert process.wait(timeout=10) == 0
 
 
+def test_certificates_are_renewed_without_a_break(istiod, agent, agent_root):
+    istiod()
+    agent(SECRET_TTL="4s")
+    wait_for(ready)
+    wait_for(lambda: (agent_root / "agent.log").read_text().count("received; the next one is due") >= 3)
+    assert ready()
+    assert get(15000, "/certs")[1].count("spiffe://cluster.local/ns/default/sa/web") == 1
+
+
 def test_the_mark_is_on_every_call(istiod, agent):
     """Where uid 1337 cannot exist, capture lets pass what carries the mark: Envoy's calls and the agent's own."""
     marked = MARK.is_not(CAPTURE_MARK)

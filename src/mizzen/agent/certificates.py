@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
 _CALL_TIMEOUT = 10.0
+_SHORTEST_LIFE = 1.0
+"""Seconds: near the root's own end, certificates get ever shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ class KeyPair:
             Resource.of("ROOTCA", trusted_roots("ROOTCA", self.roots)),
         )
 
-    def renew_at(self, jitter: float) -> datetime:
-        leaf = x509.load_pem_x509_certificate(self.chain)
-        return renew_at(leaf.not_valid_before_utc, leaf.not_valid_after_utc, jitter)
+    @property
+    def not_after(self) -> datetime:
+        return x509.load_pem_x509_certificate(self.chain).not_valid_after_utc
 
 
 async def keep_certificate(settings: Settings, secrets: Secrets) -> None:
@@ -55,9 +57,9 @@ async def keep_certificate(settings: Settings, secrets: Secrets) -> None:
     while True:
         pair = await _fetch_until_it_works(settings)
         secrets.publish(pair.secrets())
-        due = pair.renew_at(random.uniform(-1, 1))  # noqa: S311 - spreads load, hides nothing
+        due = renew_at(datetime.now(UTC), pair.not_after, random.uniform(-1, 1))  # noqa: S311 - spreads load, hides nothing
         log.info("certificate for %s received; the next one is due at %s", settings.identity, due.isoformat())
-        await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
+        await asyncio.sleep(max(_SHORTEST_LIFE, (due - datetime.now(UTC)).total_seconds()))
 
 
 async def _fetch_until_it_works(settings: Settings) -> KeyPair:

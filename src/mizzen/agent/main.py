@@ -42,6 +42,7 @@ def main() -> None:
 def preload() -> None:
     """For a process that forks agents: what each would otherwise load for itself, 4 MB of OpenSSL among it."""
     importlib.import_module("mizzen.agent.capture")
+    asyncio.run(asyncio.sleep(0))
     signing_request(new_key(), "spiffe://preload/ns/none/sa/none")
 
 

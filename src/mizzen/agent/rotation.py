@@ -10,8 +10,11 @@ JITTER = 0.01
 """How far the share may move either way, so that Pods of one Deployment do not all ask at once."""
 
 
-def renew_at(not_before: datetime, not_after: datetime, jitter: float) -> datetime:
-    """The moment to ask for the next certificate. `jitter` is in [-1, 1] and moves it by that much of `JITTER`."""
+def renew_at(received: datetime, not_after: datetime, jitter: float) -> datetime:
+    """The moment to ask for the next certificate. `jitter` is in [-1, 1] and moves it by that much of `JITTER`.
+
+    Life counts from when the certificate came: it says that it began earlier, for the sake of slow clocks.
+    """
     if not -1 <= jitter <= 1:
         raise ValueError(f"jitter is within [-1, 1], not {jitter}")
-    return not_before + (not_after - not_before) * (RENEW_AFTER + JITTER * jitter)
+    return received + (not_after - received) * (RENEW_AFTER + JITTER * jitter)
