@@ -47,7 +47,7 @@ def write_sysctl(name: str, value: str) -> None:
 def expire_orphans() -> None:
     """Connections whose both ends were killed at once keep their network namespace until the kernel gives up on them.
 
-    That takes it a hundred seconds by default; here, where the other end is microseconds away, three are plenty. (A peer
+    That takes it a hundred seconds by default; here, where peers are microseconds away, three are plenty. (A peer
     that is alive but reads slowly answers the probes, and is not given up.)
     """
     write_sysctl("net/ipv4/tcp_orphan_retries", "3")

@@ -1,0 +1,311 @@
+"""The box on a real kernel: it holds Pods, and nothing is left of it however it ends."""
+
+import contextlib
+import errno
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from pyroute2 import IPRoute
+
+from mizzen.embedded.box import create
+from mizzen.embedded.box.messages import Message, Mount, Process, Request, close_all, receive, send
+from mizzen.embedded.node.container import DEFAULT_CAPABILITIES
+from mizzen.embedded.paths import ClusterPaths
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="the veth pair to the host needs root"),
+]
+
+MOUNTS = Path("/proc/self/mounts")
+
+
+@pytest.fixture
+def paths(tmp_path_factory):
+    """A short folder: socket paths have 107 bytes."""
+    found = ClusterPaths(tmp_path_factory.mktemp("b"))
+    yield found
+    create.stop(found)
+
+
+def eventually(holds, limit=10.0):
+    deadline = time.monotonic() + limit
+    while not (value := holds()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+    return value
+
+
+def interface_exists(name):
+    with IPRoute() as route:
+        return bool(route.link_lookup(ifname=name))
+
+
+def outside(address, port):
+    """What the machine itself gets when it calls; 0 is success."""
+    with socket.socket() as client:
+        client.settimeout(3)
+        return client.connect_ex((address, port))
+
+
+def processes_of(paths):
+    """Every process of this machine that names the state folder or runs in the box's pid namespace."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                line = (entry / "cmdline").read_bytes()
+                if str(paths.root).encode() in line and entry.name != str(os.getpid()):
+                    found.append(line.replace(b"\0", b" "))
+    return found
+
+
+def assert_nothing_left(paths, mounts_before):
+    eventually(lambda: not interface_exists(create.interface_name(paths)))
+    eventually(lambda: not processes_of(paths))
+    assert MOUNTS.read_text() == mounts_before
+    assert create.running(paths) is None
+
+
+class Node:
+    """A client of init's, as the node daemon is one."""
+
+    def __init__(self, paths):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        eventually(lambda: self.socket.connect_ex(str(paths.init_socket)) == 0)
+        self.socket.settimeout(20)
+        self.events = []
+        self.number = 0
+
+    def ask(self, op, descriptors=(), **fields):
+        self.number += 1
+        send(self.socket, Request(seq=self.number, op=op, **fields), descriptors)
+        while True:
+            message, attached = receive(self.socket, Message)
+            if message.event:
+                self.events.append(message)
+            else:
+                return message, attached
+
+    def output(self, id, *argv, **fields):
+        reader, writer = os.pipe()
+        null = os.open(os.devnull, os.O_RDWR)
+        defaults = {"sandbox": "pod", "env": {"PATH": "/usr/bin:/bin"}, "capabilities": DEFAULT_CAPABILITIES}
+        process = Process(**{**defaults, "id": id, "argv": list(argv), **fields})
+        reply, _ = self.ask("run", [null, writer, writer], process=process)
+        close_all([null, writer])
+        with os.fdopen(reader, "rb") as output:
+            return output.read().decode() if not reply.error else reply.error
+
+    def exit_of(self, id):
+        def found():
+            self.ask("list")
+            return next((event.process.exit for event in self.events if event.id == id and event.process), None)
+
+        return eventually(found)
+
+
+@pytest.fixture
+def node(paths):
+    create.start(paths, bare=True)
+    client = Node(paths)
+    reply, _ = client.ask("create_sandbox", id="pod", hostname="web-0")
+    assert not reply.error, reply.error
+    client.address = reply.sandbox.address
+    yield client
+    client.socket.close()
+
+
+def test_start_finds_the_running_box_and_stop_leaves_nothing(paths):
+    mounts = MOUNTS.read_text()
+    box = create.start(paths)
+    assert create.start(paths) == box == create.running(paths)
+    assert interface_exists(box.interface)
+    assert paths.box.stat().st_mode & 0o077 == 0
+    assert outside(box.address, 1) == errno.ECONNREFUSED
+    assert create.stop(paths)
+    assert not create.stop(paths)
+    assert_nothing_left(paths, mounts)
+    assert create.start(paths).api_port == box.api_port
+
+
+def test_two_boxes_have_addresses_of_their_own(paths, tmp_path_factory):
+    other = ClusterPaths(tmp_path_factory.mktemp("b"))
+    try:
+        first, second = create.start(paths), create.start(other)
+        assert first.address != second.address and first.interface != second.interface
+    finally:
+        create.stop(other)
+
+
+def test_starts_at_the_same_time_make_one_box(paths):
+    boxes = []
+    threads = [threading.Thread(target=lambda: boxes.append(create.start(paths))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(boxes) == 3 and len({box.pid for box in boxes}) == 1
+
+
+def test_a_pid_that_is_someone_elses_is_not_killed(paths):
+    """box.json of a box that died may name a pid that lives on as another process."""
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        box = create.start(paths)
+        create.stop(paths)
+        paths.box.write_bytes(paths.box.read_bytes().replace(str(box.pid).encode(), str(bystander.pid).encode()))
+        assert not create.stop(paths)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_killing_init_leaves_nothing(paths):
+    mounts = MOUNTS.read_text()
+    box = create.start(paths, bare=True)
+    client = Node(paths)
+    client.ask("create_sandbox", id="pod", hostname="web-0")
+    null = os.open(os.devnull, os.O_RDWR)
+    process = Process(id="x", sandbox="pod", argv=["sleep", "1000"], env={"PATH": "/usr/bin:/bin"})
+    assert not client.ask("run", [null] * 3, process=process)[0].error
+    os.close(null)
+    os.kill(box.pid, signal.SIGKILL)
+    assert_nothing_left(paths, mounts)
+    client.socket.close()
+
+
+def test_whoever_dies_in_the_middle_of_a_start_leaves_nothing(paths):
+    """The starting program is killed at random moments, with everything it may have started so far."""
+    mounts, chance = MOUNTS.read_text(), random.Random(5)
+    code = (
+        "import sys, pathlib; from mizzen.embedded.box import create; from mizzen.embedded.paths import ClusterPaths; "
+    )
+    code += "print('go', flush=True); create.start(ClusterPaths(pathlib.Path(sys.argv[1])))"
+    for _ in range(8):
+        with subprocess.Popen([sys.executable, "-c", code, str(paths.root)], stdout=subprocess.PIPE) as starter:
+            starter.stdout.read(1)
+            time.sleep(chance.uniform(0, 0.35))
+            starter.kill()
+        # Either the box was complete and recorded, and can be stopped, or it goes away by itself.
+        time.sleep(0.3)
+        create.stop(paths)
+        assert_nothing_left(paths, mounts)
+
+
+def test_init_killed_at_random_moments(paths):
+    mounts, chance = MOUNTS.read_text(), random.Random(6)
+    for _ in range(4):
+        box = create.start(paths)
+        time.sleep(chance.uniform(0, 0.6))
+        os.kill(box.pid, signal.SIGKILL)
+        assert_nothing_left(paths, mounts)
+
+
+def test_a_container_has_a_root_of_its_own(node):
+    listing = node.output("ls", "sh", "-c", "ls / /root /home; touch /usr/x; touch /tmp/x && echo wrote; hostname; pwd")
+    assert "usr" in listing and "lost+found" not in listing
+    assert "Read-only file system" in listing and "wrote" in listing and "web-0" in listing
+    assert not Path("/tmp/x").exists()
+    assert node.exit_of("ls").code == 0
+
+
+def test_a_container_is_its_user_with_few_rights(node):
+    assert node.output("id", "id", "-u", uid=1337, gid=1337) == "1337\n"
+    caps = "grep -E 'CapEff|NoNewPrivs' /proc/self/status"
+    root = node.output("root", "sh", "-c", caps)
+    assert "00000000a80425fb" in root and "NoNewPrivs:\t0" in root
+    user = node.output("user", "sh", "-c", caps, uid=1337, gid=1337, no_new_privileges=True)
+    assert "0000000000000000" in user and "NoNewPrivs:\t1" in user
+
+
+def test_a_pod_has_an_address_and_no_way_out_but_says_so_at_once(node):
+    found = node.output("net", "sh", "-c", "ip -o -4 addr show eth0; ip route")
+    assert node.address in found and "default via 10.244.0.1" in found
+    begun = time.monotonic()
+    assert "curl: (7)" in node.output("out", "curl", "-sS", "--max-time", "5", "http://192.0.2.99/")
+    assert time.monotonic() - begun < 3
+
+
+def test_exit_codes_and_signals(node):
+    node.output("three", "sh", "-c", "exit 3")
+    assert (node.exit_of("three").code, node.exit_of("three").signal) == (3, 0)
+    node.output("killed", "sh", "-c", "kill -9 $$")
+    assert (node.exit_of("killed").code, node.exit_of("killed").signal) == (137, 9)
+    assert 'exec: "nosuch": executable file not found' in node.output("nosuch", "nosuch")
+    assert "workingDir /nowhere" in node.output("cwd", "true", cwd="/nowhere")
+
+
+def test_a_function_runs_in_a_fork(node):
+    assert len(node.output("f", "x", function="mizzen.embedded.box.proc:boot_id")) == 37
+    assert node.exit_of("f").code == 1  # a returned text is an error message, as of sys.exit
+    assert "No module named" in node.output("g", "x", function="mizzen.nosuch:main")
+
+
+def test_exec_joins_a_container(node):
+    null = os.open(os.devnull, os.O_RDWR)
+    process = Process(id="main", sandbox="pod", argv=["sleep", "1000"], env={"PATH": "/usr/bin:/bin"})
+    assert not node.ask("run", [null] * 3, process=process)[0].error
+    os.close(null)
+    assert node.output("w", "sh", "-c", "echo hi > /tmp/shared", join="main") == ""
+    assert node.output("r", "cat", "/tmp/shared", join="main") == "hi\n"
+    assert "No such file" in node.output("other", "cat", "/tmp/shared")
+
+
+def test_what_a_container_leaves_behind_ends_with_it_and_nothing_else_does(node):
+    null = os.open(os.devnull, os.O_RDWR)
+    process = Process(id="stays", sandbox="pod", argv=["sleep", "1001"], env={"PATH": "/usr/bin:/bin"})
+    assert not node.ask("run", [null] * 3, process=process)[0].error
+    for number in range(5):
+        daemonising = ["sh", "-c", "setsid sleep 1002 </dev/null >/dev/null 2>&1 & echo started"]
+        assert node.output(f"leaver{number}", *daemonising) == "started\n"
+        node.exit_of(f"leaver{number}")
+    os.close(null)
+    assert eventually(lambda: "1002" not in node.output(f"ps{random.random()}", "ps", "axo", "args"))
+    assert "sleep 1001" in node.output("ps", "ps", "axo", "args")
+
+
+def test_a_removed_sandbox_takes_its_processes_along(node):
+    null = os.open(os.devnull, os.O_RDWR)
+    process = Process(id="main", sandbox="pod", argv=["sleep", "1000"], env={"PATH": "/usr/bin:/bin"})
+    node.ask("run", [null] * 3, process=process)
+    os.close(null)
+    node.ask("remove_sandbox", id="pod")
+    assert node.exit_of("main").signal == signal.SIGKILL
+    eventually(lambda: node.ask("list")[0].inventory.sandboxes == [])
+    assert any(event.event == "sandbox_gone" and event.id == "pod" for event in node.events)
+    assert node.ask("forget", id="main")[0].error == ""
+    assert node.ask("list")[0].inventory.processes == []
+
+
+def test_what_cannot_be_is_refused(node):
+    assert "no sandbox nope" in node.output("x", "true", sandbox="nope")
+    assert "no process nope" in node.output("x", "true", join="nope")
+    assert node.ask("forget", id="nope")[0].reason == "NotFound"
+
+
+def test_mounts(node, tmp_path):
+    (tmp_path / "file").write_text("content")
+    mounts = [
+        Mount(source=str(tmp_path), target="/data/ro", read_only=True),
+        Mount(source=str(tmp_path), target="/var/run/secrets/x"),
+        Mount(source=str(tmp_path / "file"), target="/etc/one/file"),
+        Mount(target="/scratch", size=1 << 20),
+    ]
+    script = (
+        "cat /data/ro/file /etc/one/file; touch /data/ro/new; touch /var/run/secrets/x/new; df -k /scratch | tail -1"
+    )
+    found = node.output("m", "sh", "-c", script, mounts=mounts, read_only_root=True)
+    assert found.startswith("contentcontent") and "Read-only" in found and "1024" in found
+    assert (tmp_path / "new").exists()
+    assert "Read-only" in node.output("n", "sh", "-c", "touch /new 2>&1", read_only_root=True)
