@@ -10,15 +10,16 @@ import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args, get_origin
 
+import msgspec
 from msgspec import field
 
 from mizzen.api.base import Model
 from mizzen.api.decode import Undecodable, convert
 from mizzen.api.documents import NotYaml, load
 from mizzen.api.mesh import MeshConfig
-from mizzen.api.unknown import unknown_fields
+from mizzen.api.unknown import bare_type, unknown_fields
 from mizzen.inject.settings import GlobalValues, InjectorValues
 from mizzen.install.profiles import PROFILES, served_profiles
 
@@ -102,13 +103,16 @@ class _Checked(_Tree):
 
 def read_options(sets: Iterable[str] = (), files: Iterable[str] = ()) -> Options:
     """`sets` are PATH=VALUE, `files` the texts of IstioOperator documents; later ones win. Raises InvalidOption."""
-    asked: JSON = {}
+    written: JSON = {}
     for text in files:
-        asked = merged(asked, _operator_spec(text))
-    for setting in sets:
-        asked = with_setting(asked, setting)
-    tree = merged(_profile(asked.get("profile", "default")), asked)
+        written = merged(written, _operator_spec(text))
+    settings = tuple(sets)
+    named = [setting.partition("=")[2] for setting in settings if setting.startswith("profile=")]
+    tree = merged(_profile(named[-1] if named else written.get("profile", "default")), written)
+    for setting in settings:
+        tree = with_setting(tree, setting)
     _refuse_unknown(tree)
+    tree = _read(tree, _Checked)
     try:
         convert(tree, _Checked)
         return convert(tree, Options)
@@ -169,8 +173,29 @@ def with_setting(tree: JSON, setting: str) -> JSON:
     steps: list[str | int | tuple[str, str]] = [_step(found) for found in _STEP.finditer(path)]
     if steps and steps[0] == "spec":
         steps = steps[1:]
-    written: JSON = _written(deepcopy(tree), steps, _scalar(value), path)
+    written: JSON = _written(deepcopy(tree), steps, _Given(value), path)
     return written
+
+
+class _Given(str):
+    """A value as it was given, to be read as what its place takes: `tag=1.40` is text, `replicaCount=2` a number."""
+
+
+def _read(value: Any, kind: Any) -> Any:
+    """`value` with everything given read, beside the struct it is for."""
+    kind = bare_type(kind)
+    if isinstance(value, _Given):
+        return str(value) if kind is str else _scalar(value)
+    if isinstance(value, list):
+        inner = next(iter(get_args(kind)), Any)
+        return [_read(item, inner) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        types = {one.encode_name: one.type for one in msgspec.structs.fields(kind)}
+        return {key: _read(item, types.get(key, Any)) for key, item in value.items()}
+    inner = get_args(kind)[1] if get_origin(kind) is dict else Any
+    return {key: _read(item, inner) for key, item in value.items()}
 
 
 def _step(found: re.Match[str]) -> str | int | tuple[str, str]:

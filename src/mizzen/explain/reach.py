@@ -1,0 +1,90 @@
+"""How proxies and istiod are asked: HTTP over a port-forward, so that the API server is all one needs to reach."""
+
+from __future__ import annotations
+
+import http.client
+import io
+from typing import Any, TypeAlias
+
+from mizzen.kube.api import WELL_KNOWN, Api, ApiError, NotFound, Resource, Selector
+from mizzen.kube.http import HttpApi
+from mizzen.kube.streams import port_forward
+
+JSON: TypeAlias = dict[str, Any]
+
+ENVOY_ADMIN_PORT = 15000
+_WORKLOADS: dict[str, Resource] = {
+    name: resource
+    for resource, names in (
+        (WELL_KNOWN.deployments, ("deployment", "deployments", "deploy")),
+        (WELL_KNOWN.statefulsets, ("statefulset", "statefulsets", "sts")),
+        (WELL_KNOWN.daemonsets, ("daemonset", "daemonsets", "ds")),
+        (WELL_KNOWN.replicasets, ("replicaset", "replicasets", "rs")),
+        (WELL_KNOWN.services, ("service", "services", "svc")),
+    )
+    for name in names
+}
+_POD_WORDS = ("", "pod", "pods", "po")
+
+
+async def http_get(api: HttpApi, namespace: str, pod: str, port: int, path: str) -> bytes:
+    """The body of a GET to a port on a Pod's loopback. Raises ApiError, also for an answer that is no success."""
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    received = bytearray()
+    async with port_forward(api, namespace, pod, port) as stream:
+        await stream.write(request.encode())
+        while part := await stream.read():
+            received += part
+    response = http.client.HTTPResponse(_Received(bytes(received)))  # type: ignore[arg-type]
+    try:
+        response.begin()
+        body = response.read()
+    except http.client.HTTPException as error:
+        raise ApiError(
+            0, "BadAnswer", f"port {port} of Pod {pod}.{namespace} does not speak HTTP: {error!r}"
+        ) from error
+    if response.status >= 400:
+        raise ApiError(response.status, response.reason, body.decode(errors="replace").strip())
+    return body
+
+
+class _Received:
+    """The part of a socket that http.client reads from."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+async def find_pod(api: Api, reference: str, namespace: str) -> tuple[str, str]:
+    """Namespace and name of the Pod that `[TYPE/]NAME[.NAMESPACE]` means: of a workload, its first ready Pod.
+
+    Raises NotFound.
+    """
+    kind, _, rest = reference.rpartition("/")
+    name, _, own = rest.partition(".")
+    where = own or namespace
+    if kind.lower() in _POD_WORDS:
+        await api.get(WELL_KNOWN.pods, name, where)
+        return where, name
+    if kind.lower() not in _WORKLOADS:
+        raise NotFound(404, "NotFound", f"there are no Pods behind a {kind}; name a pod, deployment or service")
+    workload = await api.get(_WORKLOADS[kind.lower()], name, where)
+    pods = (await api.list(WELL_KNOWN.pods, where, Selector(labels=_selector(workload)))).items
+    ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
+    if not ready:
+        raise NotFound(404, "NotFound", f"no Pod of {kind}/{name} in namespace {where} is ready")
+    return where, sorted(ready)[0]
+
+
+def _selector(workload: JSON) -> str:
+    selector = workload["spec"].get("selector") or {}
+    labels = selector.get("matchLabels", {}) if workload["kind"] != "Service" else selector
+    return ",".join(f"{key}={value}" for key, value in labels.items())
+
+
+def is_ready(pod: JSON) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
