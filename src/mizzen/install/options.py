@@ -185,7 +185,7 @@ def _read(value: Any, kind: Any) -> Any:
     """`value` with everything given read, beside the struct it is for."""
     kind = bare_type(kind)
     if isinstance(value, _Given):
-        return str(value) if kind is str else _scalar(value)
+        return str(value) if kind is str else _scalar(str(value))
     if isinstance(value, list):
         inner = next(iter(get_args(kind)), Any)
         return [_read(item, inner) for item in value]
