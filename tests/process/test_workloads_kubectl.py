@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -181,6 +182,9 @@ async def test_the_other_workloads_and_the_namespaces_end(cluster: Cluster) -> N
     assert "condition met" in await kubectl(
         "wait", "-n", "shop", "--for=condition=complete", "job/once", "--timeout=20s"
     )
+    selector = await kubectl("get", "-n", "shop", "job/once", "-o", "jsonpath={.spec.selector.matchLabels}")
+    labels = await kubectl("get", "-n", "shop", "pods", "-o", "jsonpath={.items[0].metadata.labels}")
+    assert json.loads(selector).items() <= json.loads(labels).items()
     await kubectl("apply", "-n", "shop", "-f", "-", given=STATEFUL)
     assert "complete" in await kubectl("rollout", "status", "-n", "shop", "sts/db", "--timeout=20s")
     assert "success" in await kubectl("rollout", "status", "-n", "shop", "ds/agent", "--timeout=20s")

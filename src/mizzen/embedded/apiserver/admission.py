@@ -93,6 +93,7 @@ class AdmissionChain:
             "namespaces": self._prepare_namespace,
             "customresourcedefinitions.apiextensions.k8s.io": self._prepare_crd,
             "secrets": _prepare_secret,
+            "jobs.batch": _prepare_job,
             "certificatesigningrequests.certificates.k8s.io": _prepare_csr,
         }
 
@@ -182,6 +183,18 @@ def _prepare_secret(operation: Operation, secret: JSON) -> None:
     for key, text in (secret.pop("stringData", None) or {}).items():
         secret.setdefault("data", {})[key] = base64.b64encode(text.encode()).decode()
     secret.setdefault("type", "Opaque")
+
+
+def _prepare_job(operation: Operation, job: JSON) -> None:
+    """A Job selects its Pods by its uid, unless the user wants to see to that (`manualSelector`)."""
+    spec, metadata = job["spec"], job["metadata"]
+    if operation.old is not None or spec.get("manualSelector") or spec.get("selector"):
+        return
+    by_uid, by_name = {"controller-uid": metadata["uid"]}, {"job-name": metadata["name"]}
+    names = {f"batch.kubernetes.io/{key}": value for key, value in (by_uid | by_name).items()}
+    template = spec["template"].setdefault("metadata", {})
+    template["labels"] = {**(template.get("labels") or {}), **by_uid, **by_name, **names}
+    spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": metadata["uid"]}}
 
 
 def _prepare_csr(operation: Operation, request: JSON) -> None:
