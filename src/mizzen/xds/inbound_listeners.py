@@ -56,7 +56,10 @@ def virtual_inbound(scope: InboundScope) -> Resource:
             traffic_direction="INBOUND",
             max_connections_to_accept_per_socket_event=optional(1),
             access_log=listener_access_log(mesh),
-            listener_filters=[original_dst(), http_inspector(_declared_ports(scope.ports))],
+            listener_filters=[
+                original_dst(),
+                http_inspector(_declared_ports(scope.ports, mesh.proxy_inbound_listen_port)),
+            ],
             listener_filters_timeout=mesh.protocol_detection_timeout,
             continue_on_listener_filters_timeout=True,
             filter_chains=[
@@ -68,16 +71,11 @@ def virtual_inbound(scope: InboundScope) -> Resource:
     )
 
 
-def _declared_ports(ports: Iterable[Inbound]) -> dict[str, Any] | None:
-    """Ports whose protocol is known are not sniffed: a server that speaks first would never get to."""
-    ranges = [
-        {"destination_port_range": {"start": each.port, "end": each.port + 1}}
-        for each in ports
-        if each.protocol is not Protocol.AUTO
-    ]
-    if len(ranges) < 2:
-        return ranges[0] if ranges else None
-    return {"or_match": {"rules": ranges}}
+def _declared_ports(ports: Iterable[Inbound], own: int) -> dict[str, Any]:
+    """Ports whose protocol is known are not sniffed: a server that speaks first would never get to. Nor is `own`."""
+    known = [*(each.port for each in ports if each.protocol is not Protocol.AUTO), own]
+    ranges = [{"destination_port_range": {"start": port, "end": port + 1}} for port in known]
+    return ranges[0] if len(ranges) == 1 else {"or_match": {"rules": ranges}}
 
 
 @kept
