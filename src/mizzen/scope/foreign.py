@@ -9,18 +9,20 @@ from collections.abc import Iterator, Mapping
 
 from mizzen.scope.hosts import bracketed, is_wildcard, matches
 from mizzen.scope.model import Host, Protocol
-from mizzen.scope.routes import Client, MeshRoutes, Routing, RuleSettings, http_rules
+from mizzen.scope.routes import Client, Hashing, MeshRoutes, Routing, http_rules
 from mizzen.scope.services import Catalog, MeshService
 
 HTTP_PORT = 80
 
 
-def foreign_hosts(routes: MeshRoutes, settings: RuleSettings, client: Client) -> Mapping[int, tuple[Host, ...]]:
+def foreign_hosts(
+    routes: MeshRoutes, services: Catalog, hashing: Hashing, client: Client
+) -> Mapping[int, tuple[Host, ...]]:
     """By port; of two VirtualServices that name one host the older has it."""
     found: dict[int, dict[str, Host]] = {}
     for one in routes.routings:
-        for port, names in _names(one, settings.services):
-            rules = http_rules(one, port, client, settings)
+        for port, names in _names(one, services):
+            rules = http_rules(one, port, client, services, hashing)
             for name in names if rules else ():
                 host = Host(name=f"{name}:{port}", domains=(bracketed(name),), rules=rules)
                 found.setdefault(port, {}).setdefault(name, host)

@@ -19,14 +19,14 @@ from mizzen.scope.problems import problem
 from mizzen.scope.routes import (
     AllRoutes,
     Client,
+    Hashing,
     Routing,
-    RuleSettings,
     applies_to_connections,
     connection_destinations,
     http_rules,
     takes_everything,
 )
-from mizzen.scope.services import MeshService, word
+from mizzen.scope.services import Catalog, MeshService, word
 
 ANY_ADDRESS = "0.0.0.0"
 
@@ -129,7 +129,7 @@ def missing_for(one: Opened) -> str:
 
 
 def servers(
-    kept: Iterable[Opened], routes: AllRoutes, settings: RuleSettings, client: Client
+    kept: Iterable[Opened], routes: AllRoutes, services: Catalog, hashing: Hashing, client: Client
 ) -> tuple[tuple[Server, ...], tuple[RouteTable, ...]]:
     """Listeners and route tables of everything that is opened."""
     by_listener: dict[tuple[str, int], list[Opened]] = {}
@@ -139,26 +139,26 @@ def servers(
     tables: list[RouteTable] = []
     for (bind, port), members in sorted(by_listener.items()):
         if members[0].protocol.is_http:
-            table = _route_table(bind, port, members, routes, settings, client)
+            table = _route_table(bind, port, members, routes, services, hashing, client)
             tables.append(table)
             listeners.append(Server(bind=bind, port=port, protocol=Protocol.HTTP, route=table.name))
-        elif rules := tuple(_connection_rules(members, routes, settings, client)):
+        elif rules := tuple(_connection_rules(members, routes, services, client)):
             listeners.append(Server(bind=bind, port=port, protocol=members[0].protocol, tcp=rules))
     return tuple(listeners), tuple(tables)
 
 
 def _route_table(
-    bind: str, port: int, members: list[Opened], routes: AllRoutes, settings: RuleSettings, client: Client
+    bind: str, port: int, members: list[Opened], routes: AllRoutes, services: Catalog, hashing: Hashing, client: Client
 ) -> RouteTable:
     name = f"http.{port}" if bind == ANY_ADDRESS else f"http.{port}.{bind}"
-    hosts = _virtual_hosts(members, routes, settings, client)
+    hosts = _virtual_hosts(members, routes, services, hashing, client)
     if not hosts:
         hosts = (Host(name=f"blackhole:{members[0].server.port.number}", domains=("*",)),)
     return RouteTable(name=name, hosts=hosts)
 
 
 def _virtual_hosts(
-    members: list[Opened], routes: AllRoutes, settings: RuleSettings, client: Client
+    members: list[Opened], routes: AllRoutes, services: Catalog, hashing: Hashing, client: Client
 ) -> tuple[Host, ...]:
     found: dict[str, _VirtualHost] = {}
     for one in members:
@@ -166,7 +166,7 @@ def _virtual_hosts(
         asker = replace(client, gateway=one.name)
         for bound in routes.for_gateway(one.name, client.namespace):
             names = intersection(one.hosts_for(bound.namespace), bound.hosts)
-            rules = http_rules(bound, number, asker, settings) if names else ()
+            rules = http_rules(bound, number, asker, services, hashing) if names else ()
             for name in names if rules else ():
                 found.setdefault(name, _VirtualHost(name, number)).add(bound, rules)
         if one.server.tls is not None and one.server.tls.https_redirect:
@@ -203,35 +203,33 @@ class _VirtualHost:
 
 
 def _connection_rules(
-    members: Iterable[Opened], routes: AllRoutes, settings: RuleSettings, client: Client
+    members: Iterable[Opened], routes: AllRoutes, services: Catalog, client: Client
 ) -> Iterator[TcpRule]:
     for one in members:
         asker = replace(client, gateway=one.name)
         for bound in routes.for_gateway(one.name, client.namespace):
             names = one.hosts_for(bound.namespace)
             if one.passthrough:
-                yield from _tls_rules(one, bound, names, settings, asker)
+                yield from _tls_rules(one, bound, names, services, asker)
             elif intersection(names, bound.hosts):
-                yield from _tcp_rules(one, bound, settings, asker)
+                yield from _tcp_rules(one, bound, services, asker)
 
 
-def _tls_rules(
-    one: Opened, bound: Routing, names: list[str], settings: RuleSettings, client: Client
-) -> Iterator[TcpRule]:
+def _tls_rules(one: Opened, bound: Routing, names: list[str], services: Catalog, client: Client) -> Iterator[TcpRule]:
     number = one.server.port.number
     for index, rule in enumerate(bound.object.spec.tls):
         for match in rule.match:
             sni = tuple(host for host in match.sni_hosts if any(subset_of(host, name) for name in names))
             if sni and applies_to_connections(match, bound.namespace, number, client):
                 yield TcpRule(
-                    destinations=connection_destinations(rule.route, bound.namespace, number, settings.services),
+                    destinations=connection_destinations(rule.route, bound.namespace, number, services),
                     match=_subnets(match.destination_subnets),
                     sni_hosts=sni,
                     source=bound.source(index),
                 )
 
 
-def _tcp_rules(one: Opened, bound: Routing, settings: RuleSettings, client: Client) -> Iterator[TcpRule]:
+def _tcp_rules(one: Opened, bound: Routing, services: Catalog, client: Client) -> Iterator[TcpRule]:
     number = one.server.port.number
     for index, rule in enumerate(bound.object.spec.tcp):
         conditions = [match for match in rule.match if applies_to_connections(match, bound.namespace, number, client)]
@@ -240,7 +238,7 @@ def _tcp_rules(one: Opened, bound: Routing, settings: RuleSettings, client: Clie
         everywhere = not rule.match or any(not match.destination_subnets for match in conditions)
         subnets = tuple(subnet for match in conditions for subnet in match.destination_subnets)
         yield TcpRule(
-            destinations=connection_destinations(rule.route, bound.namespace, number, settings.services),
+            destinations=connection_destinations(rule.route, bound.namespace, number, services),
             match=None if everywhere else _subnets(subnets),
             source=bound.source(index),
         )

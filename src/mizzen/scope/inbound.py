@@ -10,7 +10,7 @@ from mizzen.scope.destination_rules import Lookup, lookup, rulebook
 from mizzen.scope.memo import Memo
 from mizzen.scope.model import Inbound, InboundScope, InboundView
 from mizzen.scope.problems import problem
-from mizzen.scope.services import MeshPort, MeshService, catalog
+from mizzen.scope.services import Catalog, MeshPort, MeshService, catalog
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.subsets import policy_in_force
 
@@ -18,10 +18,15 @@ from mizzen.scope.subsets import policy_in_force
 def inbound(snapshot: Snapshot, view: InboundView) -> InboundScope:
     """The ports of one workload. The same object as before when nothing it depends on changed."""
     memo = snapshot.memo
-    services = selecting(catalog(snapshot).by_namespace.get(view.namespace, ()), dict(view.labels))
+    services = memo(own_services, catalog(snapshot), view.namespace, frozenset(view.labels))
     rules = lookup(memo, rulebook(snapshot), view.namespace, frozenset(), view.namespace)
     ports = frozenset(view.container_ports)
     return memo(_inbound_scope, memo, services, ports, rules, snapshot.mesh)
+
+
+def own_services(services: Catalog, namespace: str, labels: frozenset[tuple[str, str]]) -> tuple[MeshService, ...]:
+    """The Services that select a Pod, oldest first."""
+    return selecting(services.by_namespace.get(namespace, ()), dict(labels))
 
 
 def selecting(services: Iterable[MeshService], labels: Mapping[str, str]) -> tuple[MeshService, ...]:

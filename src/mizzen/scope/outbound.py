@@ -7,6 +7,8 @@ namespaces: a group is computed once for all clients that mean the same, and a v
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 from msgspec.structs import replace
 
@@ -19,13 +21,13 @@ from mizzen.scope.memo import Memo
 from mizzen.scope.model import Destination, Host, Outbound, Protocol, RouteTable, Rule, Subset, TcpRule
 from mizzen.scope.routes import (
     Client,
+    Hashing,
     Routing,
-    RuleSettings,
     applies_to_connections,
     connection_destinations,
     http_rules,
 )
-from mizzen.scope.services import MeshPort, MeshService
+from mizzen.scope.services import MeshPort, MeshService, Reach
 from mizzen.scope.subsets import cluster_name, consistent_hash, service_clusters
 
 
@@ -51,26 +53,49 @@ class Selection(Model):
     """For tcp and tls rules."""
 
     @property
+    def all(self) -> tuple[Routing, ...]:
+        return (*self.http, *self.connections)
+
+
+class Neighbours(Model):
+    """The services of one namespace, and what is said about them."""
+
+    services: tuple[MeshService, ...]
+    selections: tuple[Selection, ...]
+    """In the order of `services`."""
+    reach: Reach
+    """The services that the VirtualServices lead to."""
+
+    @cached_property
     def asks_source(self) -> bool:
-        return any(one.asks_source for one in (*self.http, *self.connections))
+        """Whether some rule looks at who calls."""
+        return any(one.asks_source for selection in self.selections for one in selection.all)
+
+    @cached_property
+    def headless(self) -> tuple[MeshService, ...]:
+        """Those that need a listener per Pod; with HTTP alone they share the port's listener."""
+        return tuple(
+            service
+            for service in self.services
+            if service.headless and not all(port.protocol.is_http for port in service.ports)
+        )
 
 
 def group(
     memo: Memo,
-    services: tuple[MeshService, ...],
-    selections: tuple[Selection, ...],
+    neighbours: Neighbours,
     client: Client,
     domain: str,
-    settings: RuleSettings,
+    hashing: Hashing,
     lookup: Lookup,
     slices: tuple[EndpointSlice, ...],
 ) -> Group:
-    """`selections` are in the order of `services`; `domain` (`NS.svc.cluster.local`) decides which short names lead
-    here; `slices` are those of headless services, whose Pods are listened for one by one."""
-    pods = pod_addresses(slices)
+    """`domain` (`NS.svc.cluster.local`) decides which short names lead here; `slices` have headless services' Pods."""
+    services, pods = neighbours.services, pod_addresses(slices)
+    caller = Caller(memo=memo, client=client, domain=domain, hashing=hashing, reach=neighbours.reach)
     answers = [
-        _Answer(memo, service, chosen, client, domain, settings, lookup.rule(service.host), pods)
-        for service, chosen in zip(services, selections, strict=True)
+        _Answer(caller, service, chosen, lookup.rule(service.host), pods.get((service.namespace, service.name), ()))
+        for service, chosen in zip(services, neighbours.selections, strict=True)
     ]
     hosts: dict[int, tuple[Host, ...]] = {}
     for answer in answers:
@@ -98,29 +123,33 @@ def _takes_http(port: MeshPort) -> bool:
     return port.protocol.is_http or port.protocol is Protocol.AUTO
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Who calls, and what is the same towards all services of a group."""
+
+    memo: Memo
+    client: Client
+    domain: str
+    hashing: Hashing
+    reach: Reach
+
+
 class _Answer:
     """One service, as one class of clients sees it."""
 
     def __init__(
         self,
-        memo: Memo,
+        caller: Caller,
         service: MeshService,
         selection: Selection,
-        client: Client,
-        domain: str,
-        settings: RuleSettings,
         rule: HostRule | None,
-        pods: Mapping[tuple[str, str], tuple[str, ...]],
+        pods: tuple[str, ...],
     ) -> None:
-        self.memo = memo
+        self.caller = caller
         self.service = service
         self.selection = selection
-        self.client = client
-        self.domain = domain
-        self.settings = settings
         self.rule = rule
-        own_pods = pods.get((service.namespace, service.name), ())
-        self.binds = own_pods if service.headless else service.addresses[:1]
+        self.binds = pods if service.headless else service.addresses[:1]
 
     def hosts(self) -> Iterator[tuple[int, Host]]:
         for port in self.service.ports:
@@ -132,20 +161,21 @@ class _Answer:
 
     def host(self, port: MeshPort) -> Host:
         service = self.service
-        names = (service.host, *self.settings.services.aliases.get(service.host, ()))
+        names = (service.host, *self.caller.reach.aliases.get(service.host, ()))
         return Host(
             name=f"{service.host}:{port.number}",
-            domains=tuple(service_domains(names, service.addresses, self.domain, service.headless)),
+            domains=tuple(service_domains(names, service.addresses, self.caller.domain, service.headless)),
             rules=self.rules(port.number),
         )
 
     def rules(self, port: int) -> tuple[Rule, ...]:
         """Those of the oldest VirtualService that has any for this client and port, else the default route."""
+        caller = self.caller
         for one in self.selection.http:
-            rules = self.memo(http_rules, one, port, self.client, self.settings)
+            rules = caller.memo(http_rules, one, port, caller.client, caller.reach, caller.hashing)
             if rules:
                 return rules
-        hashing = consistent_hash(self.memo, self.rule, port)
+        hashing = consistent_hash(self.caller.memo, self.rule, port)
         return (Rule(destinations=(self.own_cluster(port),), consistent_hash=(hashing,) if hashing else ()),)
 
     def own_cluster(self, port: int) -> Destination:
@@ -181,7 +211,7 @@ class _Answer:
             for index, rule in enumerate(one.object.spec.tls):
                 for match in rule.match:
                     key = frozenset(match.sni_hosts), match.destination_subnets
-                    if key in seen or not applies_to_connections(match, one.namespace, port.number, self.client):
+                    if key in seen or not applies_to_connections(match, one.namespace, port.number, self.caller.client):
                         continue
                     seen.add(key)
                     yield TcpRule(
@@ -198,7 +228,7 @@ class _Answer:
                 conditions = [
                     match
                     for match in rule.match
-                    if applies_to_connections(match, one.namespace, port.number, self.client)
+                    if applies_to_connections(match, one.namespace, port.number, self.caller.client)
                 ]
                 if rule.match and not conditions:
                     continue
@@ -213,7 +243,7 @@ class _Answer:
                     return
 
     def shares(self, one: Routing, routes: tuple[RouteDestination, ...], port: int) -> tuple[Destination, ...]:
-        return connection_destinations(routes, one.namespace, port, self.settings.services)
+        return connection_destinations(routes, one.namespace, port, self.caller.reach)
 
 
 def _subnets(subnets: tuple[str, ...]) -> L4MatchAttributes | None:

@@ -22,12 +22,13 @@ from mizzen.api.networking import (
     RouteDestination,
     StringMatch,
     VirtualService,
+    VirtualServiceSpec,
 )
 from mizzen.api.networking import Destination as Wanted
 from mizzen.scope.hosts import HostIndex, full_name, matches
 from mizzen.scope.memo import Memo
 from mizzen.scope.model import Destination, Mirror, Rule, Source
-from mizzen.scope.services import Catalog
+from mizzen.scope.services import MeshService
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.subsets import UNKNOWN_CLUSTER, cluster_name
 from mizzen.scope.visibility import Audience, audience
@@ -59,6 +60,8 @@ class Routing(Model):
     """Keys that `sourceLabels` ask about."""
     asks_source: bool
     """Whether some match looks at labels or namespace of the client."""
+    destinations: frozenset[str]
+    """The hosts that its rules send requests to."""
 
     @property
     def namespace(self) -> str:
@@ -79,7 +82,19 @@ def routing(virtual_service: VirtualService, export_default: tuple[str, ...]) ->
         audience=audience(spec.export_to, namespace, export_default),
         labels=frozenset(label for match in conditions for label in match.source_labels),
         asks_source=any(match.source_labels or match.source_namespace for match in conditions),
+        destinations=frozenset(full_name(wanted.host, namespace).lower() for wanted in _wanted(spec)),
     )
+
+
+def _wanted(spec: VirtualServiceSpec) -> Iterator[Wanted]:
+    for http in spec.http:
+        yield from (route.destination for route in http.route)
+        yield from (mirror.destination for mirror in http.mirrors)
+        if http.mirror is not None:
+            yield http.mirror
+    for rules in (spec.tls, spec.tcp):
+        for rule in rules:
+            yield from (route.destination for route in rule.route)
 
 
 def gateway_names(names: Iterable[str], namespace: str) -> frozenset[str]:
@@ -157,14 +172,13 @@ def no_hashing(host: str, port: int, subset: str) -> None:
     """For meshes in which no DestinationRule hashes, which is most of them."""
 
 
-class RuleSettings(Model):
-    """What else a rule's destinations depend on."""
+class Known(Structural):
+    """The services that rules may lead to."""
 
-    services: Catalog
-    hashing: Hashing = no_hashing
+    def resolve(self, host: str) -> MeshService | None: ...
 
 
-def http_rules(one: Routing, port: int, client: Client, settings: RuleSettings) -> tuple[Rule, ...]:
+def http_rules(one: Routing, port: int, client: Client, services: Known, hashing: Hashing) -> tuple[Rule, ...]:
     """The rules of a VirtualService for a client on a port, in order, up to the first that takes everything."""
     rules: list[Rule] = []
     for index, http in enumerate(one.object.spec.http):
@@ -173,7 +187,7 @@ def http_rules(one: Routing, port: int, client: Client, settings: RuleSettings) 
         for match in http.match or (None,):
             if match is not None and not applies(match, one.namespace, port, client):
                 continue
-            rules.append(_rule(one, index, http, match, port, settings))
+            rules.append(_rule(one, index, http, match, port, services, hashing))
             if takes_everything(match):
                 return tuple(rules)
     return tuple(rules)
@@ -227,17 +241,23 @@ def _any_path(uri: StringMatch | None) -> bool:
 
 
 def _rule(
-    one: Routing, index: int, http: HTTPRoute, match: HTTPMatchRequest | None, port: int, settings: RuleSettings
+    one: Routing,
+    index: int,
+    http: HTTPRoute,
+    match: HTTPMatchRequest | None,
+    port: int,
+    services: Known,
+    hashing: Hashing,
 ) -> Rule:
     answers_itself = http.redirect is not None or http.direct_response is not None
     shares = [] if answers_itself else _shares(http.route)
     return Rule(
         match=match,
         http=http,
-        destinations=_http_destinations(http, shares, one.namespace, port, settings),
+        destinations=_http_destinations(http, shares, one.namespace, port, services),
         source=one.source(index),
-        consistent_hash=_hashes(shares, one.namespace, port, settings),
-        mirrors=() if answers_itself else tuple(_mirrors(http, one.namespace, port, settings.services)),
+        consistent_hash=_hashes(shares, one.namespace, port, services, hashing),
+        mirrors=() if answers_itself else tuple(_mirrors(http, one.namespace, port, services)),
     )
 
 
@@ -250,25 +270,25 @@ def _shares(routes: tuple[W, ...]) -> list[W]:
 
 
 def _http_destinations(
-    http: HTTPRoute, shares: list[HTTPRouteDestination], namespace: str, port: int, settings: RuleSettings
+    http: HTTPRoute, shares: list[HTTPRouteDestination], namespace: str, port: int, services: Known
 ) -> tuple[Destination, ...]:
     if http.route and not shares and http.redirect is None and http.direct_response is None:
         return (Destination(cluster=UNKNOWN_CLUSTER, host="", port=port),)
     return tuple(
-        replace(destination(share.destination, namespace, port, settings.services, share.weight), headers=share.headers)
+        replace(destination(share.destination, namespace, port, services, share.weight), headers=share.headers)
         for share in shares
     )
 
 
 def connection_destinations(
-    routes: tuple[RouteDestination, ...], namespace: str, port: int, services: Catalog
+    routes: tuple[RouteDestination, ...], namespace: str, port: int, services: Known
 ) -> tuple[Destination, ...]:
     """The shares of a tcp or tls rule."""
     shares = _shares(routes)
     return tuple(destination(share.destination, namespace, port, services, share.weight) for share in shares)
 
 
-def destination(wanted: Wanted, namespace: str, port: int, services: Catalog, weight: int = 0) -> Destination:
+def destination(wanted: Wanted, namespace: str, port: int, services: Known, weight: int = 0) -> Destination:
     """The cluster that a rule in `namespace` means, for requests that came in on `port`.
 
     Without a port of its own it is the service's only port, else the one that the request came in on.
@@ -285,16 +305,16 @@ def destination(wanted: Wanted, namespace: str, port: int, services: Catalog, we
 
 
 def _hashes(
-    shares: list[HTTPRouteDestination], namespace: str, port: int, settings: RuleSettings
+    shares: list[HTTPRouteDestination], namespace: str, port: int, services: Known, hashing: Hashing
 ) -> tuple[ConsistentHashLB, ...]:
     found = []
     for share in shares:
-        target = destination(share.destination, namespace, port, settings.services)
-        found.append(settings.hashing(target.host, target.port, share.destination.subset))
+        target = destination(share.destination, namespace, port, services)
+        found.append(hashing(target.host, target.port, share.destination.subset))
     return tuple(dict.fromkeys(policy for policy in found if policy is not None))
 
 
-def _mirrors(http: HTTPRoute, namespace: str, port: int, services: Catalog) -> Iterator[Mirror]:
+def _mirrors(http: HTTPRoute, namespace: str, port: int, services: Known) -> Iterator[Mirror]:
     """Nothing said means all of the requests; a share of 0 is off."""
     if http.mirror is not None:
         percentage = _mirror_percentage(http)

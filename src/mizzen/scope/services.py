@@ -144,6 +144,20 @@ class Catalog:
         return self.by_host.get(service.alias_of) if service and service.alias_of else service
 
 
+class Reach:
+    """The part of a catalog that a few rules mention; it stays the same while others change."""
+
+    def __init__(self, hosts: tuple[str, ...], found: tuple[MeshService | None, ...], aliases: tuple[str, ...]) -> None:
+        """`aliases` are pairs of a host and its other name, with a space between."""
+        self._found = dict(zip(hosts, found, strict=True))
+        self.aliases: dict[str, tuple[str, ...]] = {}
+        for host, _, alias in (pair.partition(" ") for pair in aliases):
+            self.aliases[host] = (*self.aliases.get(host, ()), alias)
+
+    def resolve(self, host: str) -> MeshService | None:
+        return self._found.get(host)
+
+
 def _aliases(services: Iterable[MeshService], by_host: Mapping[str, MeshService]) -> Mapping[str, tuple[str, ...]]:
     aliases: dict[str, tuple[str, ...]] = {}
     for service in services:

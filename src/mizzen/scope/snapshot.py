@@ -85,17 +85,26 @@ class Table(Generic[R]):
             self._groups[by] = {key: _oldest_first(members) for key, members in groups.items()}
         return self._groups[by]
 
-    def with_change(self, namespace: str, name: str, after: R | None) -> Table[R]:
-        """A table with that one object added, replaced or gone; itself when nothing changes."""
-        before = self.get(namespace, name)
-        if before == after:
-            return self
+    def with_changes(self, changes: Iterable[Change]) -> Table[R]:
+        """A table with these objects added, replaced or gone; itself when nothing changes."""
         objects = dict(self._objects)
-        objects.pop((namespace, name), None)
-        if after is not None:
-            objects[namespace, name] = after
+        done: list[tuple[R | None, R | None]] = []
+        for _, namespace, name, after in changes:
+            before = objects.pop((namespace, name), None)
+            new = before if before == after else cast("R | None", after)
+            if new is not None:
+                objects[namespace, name] = new
+            if new is not before:
+                done.append((before, new))
+        return self._changed(objects, done) if done else self
+
+    def _changed(self, objects: Mapping[Key, R], done: list[tuple[R | None, R | None]]) -> Table[R]:
         changed = Table[R](objects)
-        changed._groups = {by: _regrouped(groups, by, before, after) for by, groups in self._groups.items()}
+        for by, groups in self._groups.items():
+            regrouped = dict(groups)
+            for before, after in done:
+                _regroup(regrouped, by, before, after)
+            changed._groups[by] = regrouped
         return changed
 
 
@@ -107,19 +116,15 @@ def _oldest_first(members: Iterable[R]) -> tuple[R, ...]:
     return tuple(sorted(members, key=lambda obj: obj.age_key))
 
 
-def _regrouped(
-    groups: dict[Hashable, tuple[R, ...]], by: Grouping[R], before: R | None, after: R | None
-) -> dict[Hashable, tuple[R, ...]]:
-    changed = dict(groups)
+def _regroup(groups: dict[Hashable, tuple[R, ...]], by: Grouping[R], before: R | None, after: R | None) -> None:
     for key in by(before) if before is not None else ():
-        rest = tuple(obj for obj in changed.get(key, ()) if obj is not before)
-        changed[key] = rest
+        rest = tuple(obj for obj in groups.get(key, ()) if obj is not before)
+        groups[key] = rest
         if not rest:
-            del changed[key]
+            del groups[key]
     for key in by(after) if after is not None else ():
         assert after is not None
-        changed[key] = _oldest_first((*changed.get(key, ()), after))
-    return changed
+        groups[key] = _oldest_first((*groups.get(key, ()), after))
 
 
 class Snapshot:
@@ -143,11 +148,11 @@ class Snapshot:
         return self.table(kind).get(namespace, name)
 
     def apply(self, *changes: Change) -> Snapshot:
-        """The snapshot after these changes; itself when they change nothing."""
+        """The snapshot after these changes, in their order; itself when they change nothing."""
         tables = dict(self._tables)
-        for kind, namespace, name, after in changes:
-            if kind in tables:
-                tables[kind] = tables[kind].with_change(namespace, name, after)
+        for kind, table in self._tables.items():
+            own = [change for change in changes if change.kind is kind]
+            tables[kind] = table.with_changes(own)
         if all(tables[kind] is table for kind, table in self._tables.items()):
             return self
         return Snapshot(tables, self.memo)
