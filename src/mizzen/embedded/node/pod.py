@@ -97,8 +97,7 @@ class PodWorker:
     def _act(self) -> float | None:
         """Begin what is due; when to look again, if nothing happens before."""
         now = time.time()
-        self._check_deadline(now)
-        wakes = []
+        wakes = self._check_deadline(now)
         for action in lifecycle.next_actions(self.pod, self.facts, now):
             match action:
                 case lifecycle.Wake():
@@ -120,11 +119,16 @@ class PodWorker:
                     self._pod_action(self._release())
         return min(wakes, default=None)
 
-    def _check_deadline(self, now: float) -> None:
+    def _check_deadline(self, now: float) -> list[float]:
+        """Give up a Pod that has lived too long; when to look again."""
         limit = self.pod["spec"].get("activeDeadlineSeconds")
-        if limit and now > self.facts.started_at + limit and not self.facts.failure:
-            message = "Pod was active on the node longer than the specified deadline"
-            self.facts = replace(self.facts, failure=Failure("DeadlineExceeded", message))
+        if not limit or self.facts.failure:
+            return []
+        if now < self.facts.started_at + limit:
+            return [self.facts.started_at + limit]
+        message = "Pod was active on the node longer than the specified deadline"
+        self.facts = replace(self.facts, failure=Failure("DeadlineExceeded", message))
+        return []
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -1,0 +1,236 @@
+"""A whole cluster without a mesh: Pods made through the API run, are told about, and end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from mizzen.embedded import cluster, images
+from mizzen.embedded.box import create
+from mizzen.embedded.paths import cluster_paths
+from mizzen.kube.api import WELL_KNOWN, ApiError, NotFound
+from mizzen.kube.http import HttpApi
+from mizzen.kube.streams import logs
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="the veth pair to the host needs root"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+NAME = "test"
+SHELL = images.Command(entrypoint=["sh"])
+WEB = images.Command(entrypoint=["python3", "-m", "http.server"], args=["8080"])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("c")
+    before = os.environ.get("XDG_STATE_HOME")
+    os.environ["XDG_STATE_HOME"] = str(folder)
+    try:
+        paths = cluster_paths(NAME)
+        images.save(paths.images, {"shell:*": SHELL, "web:*": WEB})
+        await cluster.start(NAME, user_kubeconfig=folder / "kubeconfig")
+        async with HttpApi.from_kubeconfig(paths.kubeconfig) as found:
+            yield found
+    finally:
+        await cluster.delete(NAME)
+        if before is None:
+            del os.environ["XDG_STATE_HOME"]
+        else:
+            os.environ["XDG_STATE_HOME"] = before
+
+
+def pod(name, *containers, **spec):
+    spec = {"containers": list(containers), "terminationGracePeriodSeconds": 5, **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def shell(script, name="a", **fields):
+    return {"name": name, "image": "shell:1", "args": ["-c", script], **fields}
+
+
+async def until(api, name, holds, limit=20.0):
+    """The Pod, once `holds` is true of it."""
+    deadline = time.monotonic() + limit
+    while True:
+        found = await api.get(WELL_KNOWN.pods, name, "default")
+        if holds(found):
+            return found
+        assert time.monotonic() < deadline, found["status"]
+        await asyncio.sleep(0.05)
+
+
+def is_ready(found):
+    conditions = found["status"].get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def phase(wanted):
+    return lambda found: found["status"].get("phase") == wanted
+
+
+def state(found, kind, index=0):
+    return found["status"]["containerStatuses"][index]["state"].get(kind)
+
+
+async def log_of(api, name, container="a"):
+    return b"".join([chunk async for chunk in logs(api, "default", name, container=container)]).decode()
+
+
+async def delete(api, name):
+    begun = time.monotonic()
+    await api.delete(WELL_KNOWN.pods, name, "default")
+    while True:
+        try:
+            await api.get(WELL_KNOWN.pods, name, "default")
+        except NotFound:
+            return time.monotonic() - begun
+        await asyncio.sleep(0.02)
+
+
+def node_pid():
+    box = create.read(cluster_paths(NAME))
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            number, line = int(entry.name), (entry / "cmdline").read_bytes()
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            if parent == str(box.pid) and b"mizzen.embedded.node" in line:
+                return number
+    return 0
+
+
+async def answers_again(api, old):
+    """Whether another node process than `old` serves the log of the Pod `lives`."""
+    if node_pid() in (0, old):
+        return False
+    try:
+        return "line" in await log_of(api, "lives")
+    except ApiError:
+        return False
+
+
+async def test_a_pod_runs_and_is_ready_soon(api):
+    probe = {"httpGet": {"path": "/", "port": "http"}}
+    web = {"name": "web", "image": "web:1", "ports": [{"name": "http", "containerPort": 8080}], "readinessProbe": probe}
+    begun = time.monotonic()
+    await api.create(WELL_KNOWN.pods, pod("web", web), "default")
+    found = await until(api, "web", is_ready)
+    assert time.monotonic() - begun < 5
+    assert found["status"]["podIP"].startswith("10.244.")
+    assert "GET / HTTP" in await log_of(api, "web", "web")
+    assert await delete(api, "web") < 5
+
+
+async def test_init_containers_sidecars_and_volumes(api):
+    data = {"name": "d", "mountPath": "/data"}
+    side = shell(
+        "echo ready > /data/side; trap 'exit 0' TERM; while :; do sleep 0.1; done", "side", volumeMounts=[data]
+    )
+    side |= {"restartPolicy": "Always", "startupProbe": {"exec": {"command": ["test", "-e", "/data/side"]}}}
+    setup = shell("cat /data/side > /data/setup", "setup", volumeMounts=[data])
+    app = shell(
+        "cat /data/setup /conf/key; echo $MODE; id -u", volumeMounts=[data, {"name": "c", "mountPath": "/conf"}]
+    )
+    app |= {
+        "env": [{"name": "MODE", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "key"}}}],
+        "securityContext": {"runAsUser": 1337},
+    }
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cm"}, "data": {"key": "value"}}
+    volumes = [{"name": "d", "emptyDir": {"medium": "Memory"}}, {"name": "c", "configMap": {"name": "cm"}}]
+    await api.create(WELL_KNOWN.configmaps, config, "default")
+    job = pod("job", app, initContainers=[side, setup], volumes=volumes, restartPolicy="Never")
+    await api.create(WELL_KNOWN.pods, job, "default")
+    found = await until(api, "job", phase("Succeeded"))
+    assert await log_of(api, "job") == "ready\nvaluevalue\n1337\n"
+    assert found["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
+    await delete(api, "job")
+
+
+async def test_crashes_unknown_images_and_missing_sources_are_told(api):
+    await api.create(WELL_KNOWN.pods, pod("crash", shell("echo dying; exit 7")), "default")
+    await api.create(WELL_KNOWN.pods, pod("image", {"name": "a", "image": "nosuch:1"}), "default")
+    source = {"configMapKeyRef": {"name": "later", "key": "k"}}
+    waiting = shell("sleep 1000", env=[{"name": "X", "valueFrom": source}])
+    await api.create(WELL_KNOWN.pods, pod("waits", waiting), "default")
+
+    def in_crash_loop(found):
+        return (
+            found["status"].get("containerStatuses")
+            and (state(found, "waiting") or {}).get("reason") == "CrashLoopBackOff"
+        )
+
+    found = await until(api, "crash", in_crash_loop)
+    assert found["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 7
+    found = await until(api, "image", lambda each: "Image" in ((state(each, "waiting") or {}).get("reason") or ""))
+    assert "mizzen image add" in state(found, "waiting")["message"]
+    config_error = "CreateContainerConfigError"
+    await until(api, "waits", lambda each: (state(each, "waiting") or {}).get("reason") == config_error)
+    later = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later"}, "data": {"k": "v"}}
+    await api.create(WELL_KNOWN.configmaps, later, "default")
+    await until(api, "waits", is_ready)
+    for name in ("crash", "image", "waits"):
+        assert await delete(api, name) < 6
+
+
+async def test_stopping_is_graceful_and_bounded(api):
+    polite = shell("trap 'sleep 0.3; echo bye > /dev/termination-log; exit 0' TERM; while :; do sleep 0.1; done")
+    stubborn = shell("trap '' TERM; while :; do sleep 0.1; done")
+    await api.create(WELL_KNOWN.pods, pod("polite", polite), "default")
+    await api.create(WELL_KNOWN.pods, pod("stubborn", stubborn, terminationGracePeriodSeconds=1), "default")
+    for name in ("polite", "stubborn"):
+        await until(api, name, is_ready)
+    await asyncio.sleep(0.2)
+    assert 0.3 <= await delete(api, "polite") < 4
+    assert 1.0 <= await delete(api, "stubborn") < 5
+
+
+async def test_pods_outlive_their_node(api):
+    """Nothing about a running Pod changes when the node daemon is killed and comes back."""
+    script = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done"
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    await api.create(WELL_KNOWN.pods, pod("lives", shell(script, readinessProbe=probe)), "default")
+    before = await until(api, "lives", is_ready)
+    old = node_pid()
+    os.kill(old, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while not await answers_again(api, old):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(1.5)
+    after = await api.get(WELL_KNOWN.pods, "lives", "default")
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    numbers = [int(line.split()[1]) for line in (await log_of(api, "lives")).splitlines()]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) > 20
+    assert await delete(api, "lives") < 8
+
+
+async def test_config_map_changes_reach_running_pods(api):
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "live"}, "data": {"k": "old"}}
+    await api.create(WELL_KNOWN.configmaps, config, "default")
+    script = "while ! grep -q new /conf/k; do sleep 0.05; done; echo saw it"
+    app = shell(script, volumeMounts=[{"name": "c", "mountPath": "/conf"}])
+    volumes = [{"name": "c", "configMap": {"name": "live"}}]
+    await api.create(WELL_KNOWN.pods, pod("watcher", app, volumes=volumes, restartPolicy="Never"), "default")
+    await until(api, "watcher", is_ready)
+    await api.patch(WELL_KNOWN.configmaps, "live", {"data": {"k": "new"}}, "default")
+    await until(api, "watcher", phase("Succeeded"))
+    await delete(api, "watcher")
+
+
+async def test_liveness_restarts_and_a_deadline_ends(api):
+    sick = shell("touch /tmp/ok; sleep 1; rm /tmp/ok; sleep 1000")
+    sick["livenessProbe"] = {"exec": {"command": ["test", "-e", "/tmp/ok"]}, "periodSeconds": 1, "failureThreshold": 1}
+    await api.create(WELL_KNOWN.pods, pod("sick", sick), "default")
+    await api.create(WELL_KNOWN.pods, pod("late", shell("sleep 1000"), activeDeadlineSeconds=1), "default")
+    await until(api, "sick", lambda each: each["status"]["containerStatuses"][0]["restartCount"] >= 1)
+    found = await until(api, "late", phase("Failed"))
+    assert found["status"]["reason"] == "DeadlineExceeded"
+    for name in ("sick", "late"):
+        await delete(api, name)
