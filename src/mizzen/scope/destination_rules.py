@@ -193,8 +193,6 @@ def rulebook(snapshot: Snapshot) -> Rulebook:
 
 def _rulebook(memo: Memo, groups: Mapping[Hashable, tuple[DestinationRule, ...]], mesh: MeshConfig) -> Rulebook:
     default = mesh.default_destination_rule_export_to
-    rules = {
-        str(name): memo(NamespaceRules, str(name), members, default)
-        for name, members in sorted(groups.items(), key=str)
-    }
+    names = sorted(map(str, groups))
+    rules = {name: memo(NamespaceRules, name, groups[name], default) for name in names}
     return Rulebook(rules, mesh.root_namespace)
