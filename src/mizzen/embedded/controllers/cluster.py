@@ -28,6 +28,8 @@ from mizzen.kube.informer import Informer
 from mizzen.kube.reflector import Change, Key, key_of, same_revision
 
 MANAGER = WriteOptions(manager="kube-controller-manager")
+EVENT_DELAY = 0.05
+"""Seconds: what the event tells of goes first."""
 log = logging.getLogger(__name__)
 
 
@@ -183,6 +185,7 @@ class Cluster:
         task.add_done_callback(self._events.discard)
 
     async def _write_event(self, event: JSON) -> None:
+        await asyncio.sleep(EVENT_DELAY)
         try:
             await self.api.create(WELL_KNOWN.events, event, event["metadata"]["namespace"], MANAGER)
         except ApiError as error:

@@ -13,6 +13,7 @@ from mizzen.embedded.controllers.garbage import Garbage
 from mizzen.embedded.controllers.jobs import Jobs
 from mizzen.embedded.controllers.leftovers import Leftovers
 from mizzen.embedded.controllers.namespaces import Beginnings, Endings
+from mizzen.embedded.controllers.objects import replicas
 from mizzen.embedded.controllers.replicasets import ReplicaSets
 from mizzen.embedded.controllers.services import Services
 from mizzen.embedded.controllers.statefulsets import StatefulSets
@@ -81,19 +82,30 @@ class Controllers:
     async def _settle(self, resource: Resource, obj: JSON) -> None:
         key = key_of(obj)
         if resource == WELL_KNOWN.deployments:
-            await self._deployments.work.settled(key)
-            sets = self._cluster.controlled(WELL_KNOWN.replicasets, obj)
-            await asyncio.gather(*(self._replica_sets.work.settled(key_of(each)) for each in sets))
-            return
-        works = {
-            WELL_KNOWN.replicasets: [self._replica_sets.work],
+            await self._settle_deployment(obj)
+        elif resource == WELL_KNOWN.replicasets:
+            await self._settle_replica_set(obj)
+        else:
+            await asyncio.gather(*(work.settled(key) for work in self._works_of(resource)))
+
+    async def _settle_deployment(self, obj: JSON) -> None:
+        if not self._cluster.controlled(WELL_KNOWN.replicasets, obj):
+            await self._deployments.work.settled(key_of(obj))
+        sets = self._cluster.controlled(WELL_KNOWN.replicasets, obj)
+        await asyncio.gather(*map(self._settle_replica_set, sets))
+
+    async def _settle_replica_set(self, obj: JSON) -> None:
+        if len(self._cluster.controlled(WELL_KNOWN.pods, obj)) < replicas(obj):
+            await self._replica_sets.work.settled(key_of(obj))
+
+    def _works_of(self, resource: Resource) -> list[Worklist]:
+        return {
             WELL_KNOWN.statefulsets: [self._stateful_sets.work],
             WELL_KNOWN.daemonsets: [self._daemon_sets.work],
             WELL_KNOWN.jobs: [self._jobs.work],
             WELL_KNOWN.namespaces: [self._beginnings.work],
             WELL_KNOWN.services: [self._services.slices, self._services.endpoints, self._services.load_balancers],
         }.get(resource, [])
-        await asyncio.gather(*(work.settled(key) for work in works))
 
     def _worklists(self) -> Iterable[Worklist]:
         services = self._services
