@@ -202,7 +202,7 @@ async def test_pods_that_admission_refuses_are_told_in_conditions_and_made_later
         return next((each["message"] for each in conditions if each["type"] == "ReplicaFailure"), "")
 
     await world.until(lambda: "injector" in failure())
-    assert any("injector" in event["message"] for event in world.api.all(KNOWN.events))
+    await world.until(lambda: any("injector" in event["message"] for event in world.api.all(KNOWN.events)))
     world.api.refuse = lambda verb, resource, obj: None
     await world.until(lambda: is_rolled_out(world, 2) and not failure())
 
