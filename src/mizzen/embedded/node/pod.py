@@ -38,9 +38,9 @@ class PodWorker:
         self.parts = parts
         self.uid: str = uid
         self._inventory = inventory
-        found = next((each for each in inventory.sandboxes if each.id == uid), None)
+        self._found = next((each for each in inventory.sandboxes if each.id == uid), None)
         self._processes = [each for each in inventory.processes if each.sandbox == uid]
-        self.facts = known_facts(pod, found, self._processes, time.time())
+        self.facts = known_facts(pod, self._found, self._processes, time.time())
         self.sandbox = PodSandbox(parts, pod)
         self.live: dict[str, Live] = {}
         self._starter = Starter(self)
@@ -91,8 +91,8 @@ class PodWorker:
                 self._spawn(end_stray(self.parts, process.id))
             else:
                 await self._starter.adopt(process)
-        if self.facts.address:
-            await self.sandbox.resume(self.facts.address)
+        if self._found is not None:
+            await self.sandbox.resume(self._found.address, self._found.pid)
 
     def _act(self) -> float | None:
         """Begin what is due; when to look again, if nothing happens before."""

@@ -32,6 +32,8 @@ class PodSandbox:
             self.folder, parts.paths.claims, pod["metadata"]["namespace"], parts.host_paths
         )
         self._address = ""
+        self.pid = 0
+        """Of the process that holds the Pod's namespaces."""
         self._timer: asyncio.TimerHandle | None = None
         self._refreshing = asyncio.Lock()
 
@@ -62,13 +64,13 @@ class PodSandbox:
             made = await self._parts.init.create_sandbox(metadata["uid"], hostname(self._pod), meta)
         except InitError as error:
             raise NotNow("FailedCreatePodSandBox", error.message) from error
-        self._address = made.address
+        self._address, self.pid = made.address, made.pid
         self._write_etc()
         return made.address
 
-    async def resume(self, address: str) -> None:
+    async def resume(self, address: str, pid: int) -> None:
         """Go on with a sandbox that is there."""
-        self._address = address
+        self._address, self.pid = address, pid
         await self.refresh()
 
     async def remove(self) -> None:

@@ -112,7 +112,7 @@ class NodeServer:
             raise web.HTTPBadRequest(text="port-forward needs ?port=N and a Pod that has an address")
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
-        await streams.forward(socket, worker.facts.address, int(port))
+        await streams.forward(socket, worker.sandbox.pid, int(port))
         return socket
 
     async def stats(self, request: web.Request) -> web.Response:

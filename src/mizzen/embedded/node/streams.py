@@ -7,13 +7,16 @@ import contextlib
 import fcntl
 import json
 import os
+import socket as sockets
 import struct
 import termios
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
+from mizzen.embedded.box.kernel import setns
 from mizzen.embedded.box.messages import Exit
 from mizzen.embedded.node.execution import execute as start
 from mizzen.embedded.node.init_client import InitError
@@ -187,10 +190,11 @@ async def _pass_on(socket: web.WebSocketResponse, queue: asyncio.Queue[tuple[str
             await socket.send_bytes(bytes([STDERR if stream == "stderr" else STDOUT]) + data)
 
 
-async def forward(socket: web.WebSocketResponse, address: str, port: int) -> None:
-    """One TCP connection to the Pod. What cannot be reached is a text message."""
+async def forward(socket: web.WebSocketResponse, pid: int, port: int) -> None:
+    """One TCP connection to the loopback of the Pod whose namespaces `pid` holds, as a kubelet makes it: past capture,
+    and to what listens nowhere else. What cannot be reached is a text message."""
     try:
-        reader, writer = await asyncio.open_connection(address, port)
+        reader, writer = await _open_in_pod(pid, port)
     except OSError as error:
         await socket.send_str(f"cannot connect to port {port} of the Pod: {error.strerror or error}")
         await socket.close()
@@ -207,6 +211,28 @@ async def forward(socket: web.WebSocketResponse, address: str, port: int) -> Non
         outgoing.cancel()
         writer.close()
         await asyncio.gather(outgoing, return_exceptions=True)
+
+
+async def _open_in_pod(pid: int, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    inside = await asyncio.to_thread(_socket_in_network_of, pid)
+    try:
+        await asyncio.get_running_loop().sock_connect(inside, ("127.0.0.1", port))
+        return await asyncio.open_connection(sock=inside)
+    except BaseException:
+        inside.close()
+        raise
+
+
+def _socket_in_network_of(pid: int) -> sockets.socket:
+    """A socket belongs to the network namespace that its thread is in when it is made, wherever it is used."""
+    with Path("/proc/thread-self/ns/net").open("rb") as home, Path(f"/proc/{pid}/ns/net").open("rb") as there:
+        setns(there.fileno())
+        try:
+            made = sockets.socket()
+        finally:
+            setns(home.fileno())
+    made.setblocking(False)
+    return made
 
 
 async def _from_pod(socket: web.WebSocketResponse, reader: asyncio.StreamReader) -> None:
