@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import gc
-import importlib
 import logging
 import os
 import selectors
@@ -25,16 +23,14 @@ from pathlib import Path
 
 import msgspec
 
-from mizzen.embedded import images
 from mizzen.embedded.box import kernel, network, rootfs, spawn
 from mizzen.embedded.box.daemons import Daemon, box_daemons
 from mizzen.embedded.box.messages import Message, Request, close_all, receive, send
 from mizzen.embedded.box.pods import PodProcesses, Refused
+from mizzen.embedded.box.preload import Preload, everything
 from mizzen.embedded.paths import ClusterPaths
 
 log = logging.getLogger("mizzen.init")
-
-_LIBRARIES = ("grpc", "cryptography.x509", "google.protobuf.message", "msgspec.json", "http.server", "urllib.request")
 
 
 class Go(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +46,7 @@ class Init:
     paths: ClusterPaths
     pods: PodProcesses
     daemons: Sequence[Daemon]
+    preload: Preload
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     clients: set[socket.socket] = field(default_factory=set)
 
@@ -59,7 +56,12 @@ class Init:
         self.selector.register(wakeup, selectors.EVENT_READ)
         while True:
             self._start_due()
-            for key, _ in self.selector.select(self._patience()):
+            # The daemons come first: on a small machine they would have to share its processors with the imports.
+            idle = bool(self.clients and self.preload)
+            ready = self.selector.select(0 if idle else self._patience())
+            if idle and not ready:
+                self.preload.step()
+            for key, _ in ready:
                 if key.fileobj == wakeup:
                     os.read(wakeup, 4096)
                 elif key.fileobj is listener:
@@ -120,6 +122,8 @@ class Init:
             close_all(descriptors)
 
     def _answer(self, request: Request, descriptors: Sequence[int]) -> tuple[Message, Sequence[int]]:
+        if request.process and request.process.function:
+            self.preload.finish()
         try:
             return self.pods.answer(request, descriptors)
         except (Refused, spawn.StartError) as error:
@@ -179,23 +183,6 @@ def prepare_mounts() -> None:
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
 
 
-def preload(modules: Sequence[str]) -> None:
-    """Import what containers of ours will need, so that each costs a fork. What is not there is only logged.
-
-    A module may have a `preload` function for what importing alone does not bring into memory. It must start no thread.
-    """
-    for module in modules:
-        try:
-            loaded = importlib.import_module(module)
-        except ImportError as error:
-            log.warning("not preloaded: %s: %s", module, error)
-            continue
-        if hasattr(loaded, "preload"):
-            loaded.preload()
-    gc.collect()
-    gc.freeze()
-
-
 def run(paths: ClusterPaths, control: socket.socket, api_listener: int, *, bare: bool) -> None:
     """Pid 1's life."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -209,9 +196,8 @@ def run(paths: ClusterPaths, control: socket.socket, api_listener: int, *, bare:
     listener = _listen(paths.init_socket)
     place = spawn.Place(stage=stage, shared=rootfs.python_folders(), single_user=single_user())
     daemons = [] if bare else box_daemons(paths.root, api_listener, network.API_ADDRESS)
-    init = Init(paths, PodProcesses(place, lambda message: init.tell(message)), daemons)
-    init._start_due()
-    preload(() if bare else (*_LIBRARIES, *images.builtin_modules()))
+    pods = PodProcesses(place, lambda message: init.tell(message))
+    init = Init(paths, pods, daemons, Preload(()) if bare else everything())
     init.serve(listener, wakeup)
 
 
