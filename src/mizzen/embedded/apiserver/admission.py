@@ -20,6 +20,15 @@ from mizzen.kube.api import JSON
 
 IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 NAMESPACE_FINALIZER = "kubernetes"
+NEEDS_SPEC = frozenset(
+    {
+        "pods",
+        "services",
+        "customresourcedefinitions.apiextensions.k8s.io",
+        "certificatesigningrequests.certificates.k8s.io",
+    }
+)
+"""What is prepared from its spec, before validation can say that there is none."""
 STORED_ONLY = frozenset(
     {
         "networkpolicies.networking.k8s.io",
@@ -76,6 +85,8 @@ class AdmissionChain:
         prepare = self._preparations().get(operation.kind.storage)
         if prepare and not operation.subresource:
             assert operation.obj is not None
+            if operation.kind.storage in NEEDS_SPEC:
+                validation.require_spec(operation)
             prepare(operation, operation.obj)
 
     def release(self, operation: Operation) -> None:
@@ -157,7 +168,6 @@ class AdmissionChain:
             pods.bind(pod, reason, strategy.timestamp(self.now()))
 
     def _prepare_service(self, operation: Operation, service: JSON) -> None:
-        validation.require_spec(operation)
         causes = self.allocations.allocate(service, operation.old)
         if causes:
             raise errors.invalid(operation.kind.resource, operation.name, causes)

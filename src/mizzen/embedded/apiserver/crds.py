@@ -28,6 +28,10 @@ def problems(crd: JSON) -> list[Cause]:
     if sum(1 for version in versions if version.get("storage")) != 1:
         why = "must have exactly one version marked as storage version"
         causes.append(errors.invalid_value("spec.versions", [each.get("name") for each in versions], why))
+    for index, version in enumerate(versions):
+        causes += [] if version.get("name") else [errors.required(f"spec.versions[{index}].name")]
+        schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        causes += _null_properties(schema, f"spec.versions[{index}].schema.openAPIV3Schema")
     if (spec.get("conversion") or {}).get("strategy") == "Webhook":
         causes.append(
             Cause(
@@ -37,6 +41,16 @@ def problems(crd: JSON) -> list[Cause]:
             )
         )
     return causes
+
+
+def _null_properties(schema: JSON, path: str) -> list[Cause]:
+    """Go reads a null schema as one that says nothing; whoever wrote it meant something else."""
+    causes: list[Cause] = []
+    for name, each in (schema.get("properties") or {}).items():
+        below = f"{path}.properties[{name}]"
+        causes += [errors.required(below)] if each is None else _null_properties(each, below)
+    items = schema.get("items")
+    return causes + (_null_properties(items, f"{path}.items") if isinstance(items, dict) else [])
 
 
 def accept(crd: JSON, old: JSON | None, now: str) -> None:

@@ -37,8 +37,9 @@ def changed(target: Target, content_type: str, current: JSON, body: object, call
 
 
 async def _apply(objects: Objects, target: Target, body: object, call: Call) -> tuple[JSON, bool]:
-    if not isinstance(body, dict):
-        raise errors.bad_request("the applied configuration must be an object")
+    if not isinstance(body, dict) or not isinstance(body.get("metadata") or {}, dict):
+        raise errors.bad_request("the applied configuration must be an object with metadata")
+    body["metadata"] = body.get("metadata") or {}
     if call.manager == "unknown":
         raise errors.bad_request(
             "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"

@@ -95,7 +95,7 @@ class WebhookCalls:
 def _ready_address(endpoint_slice: JSON, port_name: str) -> tuple[str, int] | None:
     ports = [each["port"] for each in endpoint_slice.get("ports") or () if (each.get("name") or "") == port_name]
     for endpoint in endpoint_slice.get("endpoints") or ():
-        if ports and (endpoint.get("conditions") or {}).get("ready") is not False and endpoint["addresses"]:
+        if ports and (endpoint.get("conditions") or {}).get("ready") is not False and endpoint.get("addresses"):
             address = endpoint["addresses"][0]
             return (f"[{address}]" if ":" in address else address), ports[0]
     return None

@@ -54,7 +54,7 @@ def _slice_ports(endpoint_slice: JSON) -> str:
 
 
 def _slice_addresses(endpoint_slice: JSON) -> str:
-    addresses = [address for each in endpoint_slice.get("endpoints") or () for address in each["addresses"]]
+    addresses = [address for each in endpoint_slice.get("endpoints") or () for address in each.get("addresses") or ()]
     return _shortened(addresses, " + {} more...") if addresses else UNSET
 
 
