@@ -19,7 +19,8 @@ class Entry(Model):
     path: str
     """`spec.http[].delegate`; `[]` stands for every item of a list, `*` for every key of a map."""
     reason: str
-    verdict: Literal["refuse", "warn"] = "refuse"
+    verdict: Literal["refuse", "warn", "follows"] = "refuse"
+    """`follows`: it belongs to another field, which is what users are told about."""
     except_values: tuple[str, ...] = ()
     """Values that already mean what happens anyway."""
 
@@ -49,12 +50,6 @@ _VIRTUAL_SERVICE = (
     Entry(kind="VirtualService", path="spec.http[].delegate", reason="VirtualServices cannot delegate yet"),
     Entry(
         kind="VirtualService",
-        path="spec.http[].retries.retryRemoteLocalities",
-        reason=_NO_LOCALITY,
-        except_values=("False",),
-    ),
-    Entry(
-        kind="VirtualService",
         path="spec.tcp[].match[].sourceSubnet",
         reason="Istio ignores this field, too",
         verdict="warn",
@@ -74,13 +69,35 @@ _GATEWAY = (
         verdict="warn",
         except_values=("PASSTHROUGH",),
     ),
+    *(
+        Entry(
+            kind="Gateway", path=f"spec.servers[].tls.{name}", reason="goes with `mode`, see there", verdict="follows"
+        )
+        for name in (
+            "serverCertificate",
+            "privateKey",
+            "caCertificates",
+            "caCrl",
+            "credentialName",
+            "credentialNames",
+            "caCertCredentialName",
+            "tlsCertificates",
+            "subjectAltNames",
+            "verifyCertificateSpki",
+            "verifyCertificateHash",
+            "minProtocolVersion",
+            "maxProtocolVersion",
+            "cipherSuites",
+            "ecdhCurves",
+            "insecureSkipVerify",
+        )
+    ),
 )
 _POLICY_LEVELS = ("spec.trafficPolicy", "spec.subsets[].trafficPolicy")
 _BLOCK_LEVELS = (*_POLICY_LEVELS, *(f"{level}.portLevelSettings[]" for level in _POLICY_LEVELS))
 _POLICY_FIELDS = {
     "tunnel": "connections through a tunnel are not built yet",
     "proxyProtocol": "the PROXY protocol is not spoken to services yet",
-    "retryBudget": "retries are limited by connectionPool.http.maxRetries; a budget is not kept yet",
 }
 _BLOCK_FIELDS = {
     "loadBalancer.localityLbSetting": _NO_LOCALITY,
@@ -107,6 +124,35 @@ _DESTINATION_RULE = (
         )
         for level in _BLOCK_LEVELS
     ),
+    *(
+        Entry(
+            kind="DestinationRule",
+            path=f"{level}.tls.{name}",
+            reason="goes with `mode`, see there",
+            verdict="follows",
+        )
+        for level in _BLOCK_LEVELS
+        for name in (
+            "clientCertificate",
+            "privateKey",
+            "caCertificates",
+            "caCrl",
+            "credentialName",
+            "subjectAltNames",
+            "sni",
+            "insecureSkipVerify",
+        )
+    ),
+    *(
+        Entry(
+            kind="DestinationRule",
+            path=f"{level}.outlierDetection.consecutiveErrors",
+            reason="the old form; write consecutive5xxErrors or consecutiveGatewayErrors",
+            verdict="warn",
+            except_values=("0",),
+        )
+        for level in _BLOCK_LEVELS
+    ),
 )
 
 LEDGER: tuple[Entry, ...] = (
@@ -120,7 +166,7 @@ LEDGER: tuple[Entry, ...] = (
 def not_honoured(kind: str, document: Mapping[str, Any]) -> Iterator[tuple[str, Entry]]:
     """The entries that a document runs into, each with the exact path; a whole kind has the path ""."""
     for entry in LEDGER:
-        if entry.kind == kind:
+        if entry.kind == kind and entry.verdict != "follows":
             for path, value in _occurrences(document, entry.path.split(".") if entry.path else [], ""):
                 if str(value) not in entry.except_values:
                     yield path, entry
