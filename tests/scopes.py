@@ -55,7 +55,7 @@ def string_match(dice: Dice) -> api.StringMatch:
 
 
 def header_match(dice: Dice) -> api.StringMatch:
-    return dice.one([api.StringMatch(), api.StringMatch(regex="*"), string_match(dice)])
+    return dice.one([api.StringMatch(), string_match(dice)])
 
 
 def http_match(dice: Dice) -> api.HTTPMatchRequest:
@@ -74,11 +74,11 @@ def http_match(dice: Dice) -> api.HTTPMatchRequest:
 
 
 def headers(dice: Dice) -> api.Headers:
-    def operations() -> api.HeaderOperations:
-        hosts = {"Host": "other.example.com"} if dice.coin() else {}
+    def operations(**hosts: str) -> api.HeaderOperations:
         return api.HeaderOperations(set={**dice.words(), **hosts}, add=dice.words(), remove=dice.several(dice.word))
 
-    return api.Headers(request=dice.maybe(operations), response=dice.maybe(operations))
+    hosts = {"Host": "other.example.com"} if dice.coin() else {}
+    return api.Headers(request=dice.maybe(lambda: operations(**hosts)), response=dice.maybe(operations))
 
 
 def percent(dice: Dice) -> api.Percent:
@@ -86,8 +86,10 @@ def percent(dice: Dice) -> api.Percent:
 
 
 def retries(dice: Dice) -> api.HTTPRetry:
+    if dice.number(0, 4) == 0:
+        return api.HTTPRetry(attempts=0)
     return api.HTTPRetry(
-        attempts=dice.number(0, 5),
+        attempts=dice.number(1, 5),
         per_try_timeout=dice.maybe(dice.duration),
         retry_on=dice.one(["", "5xx,reset", "503,504", "gateway-error,connect-failure,refused-stream,429"]),
         retry_remote_localities=dice.maybe(dice.coin),
@@ -100,16 +102,13 @@ def fault(dice: Dice) -> api.HTTPFaultInjection:
     aborts = [
         api.FaultAbort(http_status=dice.one(STATUS), percentage=dice.maybe(lambda: percent(dice))),
         api.FaultAbort(grpc_status=dice.one(["UNAVAILABLE", "OK"]), percentage=percent(dice)),
-        api.FaultAbort(http2_error="REFUSED_STREAM"),
     ]
     delays = [
         api.FaultDelay(fixed_delay=dice.duration(), percentage=dice.maybe(lambda: percent(dice))),
         api.FaultDelay(fixed_delay=dice.duration(), percent=dice.number(0, 100)),
-        api.FaultDelay(exponential_delay=dice.duration()),
     ]
-    return api.HTTPFaultInjection(
-        delay=dice.maybe(lambda: dice.one(delays)), abort=dice.maybe(lambda: dice.one(aborts))
-    )
+    delay, abort = dice.one([(True, False), (False, True), (True, True)])
+    return api.HTTPFaultInjection(delay=dice.one(delays) if delay else None, abort=dice.one(aborts) if abort else None)
 
 
 def cors(dice: Dice) -> api.CorsPolicy:
@@ -127,11 +126,9 @@ def cors(dice: Dice) -> api.CorsPolicy:
 
 def redirect(dice: Dice) -> api.HTTPRedirect:
     return api.HTTPRedirect(
-        uri=dice.one(["", "/there"]),
-        prefix_rewrite=dice.one(["", "/new"]),
+        **dice.one([{}, {"uri": "/there"}, {"prefix_rewrite": "/new"}]),
         authority=dice.one(["", "there.example.com"]),
-        port=dice.one([None, 80, 443, 8443]),
-        derive_port=dice.one([None, "FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"]),
+        **dice.one([{}, {"port": 80}, {"port": 8443}, {"derive_port": "FROM_REQUEST_PORT"}]),
         scheme=dice.one(["", "http", "https"]),
         redirect_code=dice.one([0, 301, 302, 303, 304, 307, 308]),
     )
@@ -282,7 +279,7 @@ def connection_pool(dice: Dice) -> api.ConnectionPoolSettings:
         max_concurrent_streams=dice.number(0, 100),
         http2_keep_alive=dice.maybe(lambda: api.Http2KeepAlive(interval=dice.duration(), timeout=dice.duration())),
     )
-    return api.ConnectionPoolSettings(tcp=dice.one([None, tcp]), http=dice.one([None, http]))
+    return api.ConnectionPoolSettings(**dice.one([{"tcp": tcp}, {"http": http}, {"tcp": tcp, "http": http}]))
 
 
 def outlier_detection(dice: Dice) -> api.OutlierDetection:
