@@ -5,12 +5,15 @@ Unknown fields are skipped here and listed by `unknown.unknown_fields`, for thos
 
 from __future__ import annotations
 
+import re
+import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
 from mizzen.api.base import Duration
+from mizzen.api.unknown import type_at
 
 T = TypeVar("T")
 
@@ -33,7 +36,7 @@ def convert(document: Any, struct: type[T]) -> T:
     try:
         return msgspec.convert(without_nulls(document), struct, dec_hook=_duration)
     except msgspec.ValidationError as error:
-        raise _undecodable(error) from None
+        raise _undecodable(error, struct) from None
 
 
 def to_json(value: Any) -> Any:
@@ -63,7 +66,37 @@ def _text(value: Any) -> str:
     raise NotImplementedError(f"no encoding for {type(value)}")
 
 
-def _undecodable(error: msgspec.ValidationError) -> Undecodable:
+_NAMES = {
+    "str": "text (put it in quotes)",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "nothing",
+}
+_WRONG_TYPE = re.compile(r"Expected `([^`]+)`, got `([^`]+)`\Z")
+_MISSING = re.compile(r"Object missing required field `([^`]+)`\Z")
+_OUT_OF_RANGE = re.compile(r"Expected `\w+` (<=|>=) ([\d.-]+)\Z")
+_BAD_CHOICE = re.compile(r"Invalid enum value (.*)\Z")
+
+
+def _undecodable(error: msgspec.ValidationError, struct: Any) -> Undecodable:
     """msgspec ends its messages with the JSON path: "Expected `int`, got `str` - at `$.spec.port`"."""
-    reason, _, path = str(error).partition(" - at `")
-    return Undecodable(path.rstrip("`").removeprefix("$").removeprefix("."), reason)
+    reason, _, end = str(error).partition(" - at `")
+    path = end.rstrip("`").removeprefix("$").removeprefix(".")
+    return Undecodable(path, _in_words(reason, path, struct))
+
+
+def _in_words(reason: str, path: str, struct: Any) -> str:
+    if found := _MISSING.match(reason):
+        return f"`{found[1]}` is required here"
+    if found := _WRONG_TYPE.match(reason):
+        wanted, given = (_NAMES.get(name.removesuffix(" | null"), name) for name in found.groups())
+        return f"this must be {wanted}, not {given.partition(' (')[0]}"
+    if found := _OUT_OF_RANGE.match(reason):
+        return f"this must be at {'most' if found[1] == '<=' else 'least'} {found[2].removesuffix('.0')}"
+    if found := _BAD_CHOICE.match(reason):
+        choices = typing.get_args(type_at(struct, path))
+        return f"{found[1]} is not one of {', '.join(map(str, choices))}" if choices else reason
+    return reason

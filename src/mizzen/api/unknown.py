@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -86,3 +87,15 @@ def _item_type(given: Any) -> Any:
     if typing.get_origin(given) is dict:
         return bare_type(arguments[1])
     return None
+
+
+def type_at(struct: Any, path: str) -> Any:
+    """The type that a path of msgspec's (`spec.http[0].match[...].name`) leads to; None when it leads nowhere."""
+    found: Any = struct
+    for step in re.findall(r"[^.\[\]]+|\[[^\]]*\]", path):
+        found = _item_type(found) if step.startswith("[") else _field_type(found, step)
+    return found
+
+
+def _field_type(struct: Any, name: str) -> Any:
+    return _fields(struct).get(name) if _is_struct(struct) else None

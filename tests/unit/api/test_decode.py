@@ -41,13 +41,19 @@ def test_durations_print_as_they_are_read(text: str) -> None:
     [
         ({"http": [{"timeout": 10}]}, "spec.http[0].timeout", "with a unit"),
         ({"http": [{"timeout": "soon"}]}, "spec.http[0].timeout", "not a duration"),
-        ({"http": [{"route": [{"destination": {}}]}]}, "spec.http[0].route[0].destination", "host"),
+        ({"http": [{"route": [{"destination": {}}]}]}, "spec.http[0].route[0].destination", "`host` is required"),
         (
             {"http": [{"route": [{"destination": {"host": "a"}, "weight": "90"}]}]},
             "spec.http[0].route[0].weight",
-            "int",
+            "a whole number, not text",
         ),
-        ({"http": {"route": []}}, "spec.http", "array"),
+        (
+            {"http": [{"corsPolicy": {"unmatchedPreflights": "DROP"}}]},
+            "spec.http[0].corsPolicy.unmatchedPreflights",
+            "'DROP' is not one of UNSPECIFIED, FORWARD, IGNORE",
+        ),
+        ({"http": [{"directResponse": {"status": -1}}]}, "spec.http[0].directResponse.status", "at least 0"),
+        ({"http": {"route": []}}, "spec.http", "a list, not a mapping"),
     ],
 )
 def test_what_cannot_be_read_is_named_by_its_path(spec: dict[str, object], path: str, reason: str) -> None:
