@@ -1,0 +1,121 @@
+"""`mizzen status`: what runs on this machine, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from mizzen.cli import exits, render
+from mizzen.cli.clusters import name_option, with_cluster
+
+if TYPE_CHECKING:
+    from mizzen.kube.api import JSON
+    from mizzen.kube.http import HttpApi
+
+PLAIN = "plain text between Pods (mutual TLS is not served yet; security policies are refused)"
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """One thing that is not as it should be."""
+
+    object: str
+    message: str
+
+
+class Status(msgspec.Struct, frozen=True, rename="camel"):
+    cluster: str
+    state: str
+    address: str = ""
+    control_plane: str = "not installed"
+    proxies: int = 0
+    in_sync: int = 0
+    traffic: str = PLAIN
+    troubles: list[Trouble] = []
+
+
+@click.command()
+@name_option
+@render.output
+def command(name: str, form: str) -> None:
+    """What runs, and what is wrong with it. Exit code 1 when something is."""
+    from mizzen.embedded.cluster import status as cluster_status
+
+    found = cluster_status(name)
+    status = Status(found.name, found.state, found.address)
+    if found.state == "Running":
+        status = with_cluster(name, lambda api: examine(api, status))
+    if form == "table":
+        click.echo("\n".join(lines(status)))
+    else:
+        render.show(form, status, (), ())
+    if status.troubles or found.state != "Running":
+        raise click.exceptions.Exit(exits.FAILED)
+
+
+async def examine(api: HttpApi, bare: Status) -> Status:
+    from mizzen.explain.proxy_status import proxy_status
+    from mizzen.kube.api import WELL_KNOWN, NotFound, Selector
+
+    pods = (await api.list(WELL_KNOWN.pods)).items
+    troubles = [*unready(pods)]
+    if not (await api.list(WELL_KNOWN.deployments, "istio-system", Selector(labels="app=istiod"))).items:
+        return msgspec.structs.replace(bare, troubles=troubles)
+    troubles += [trouble async for trouble in complaints(api)]
+    try:
+        proxies = await proxy_status(api)
+    except NotFound as error:
+        return msgspec.structs.replace(bare, control_plane=f"down: {error}", troubles=troubles)
+    refused = [
+        Trouble(f"proxy {row.name}", f"refused {one.type} {one.name}: {one.message}")
+        for row in proxies
+        for one in row.refused
+    ]
+    in_sync = sum(set(row.types.values()) <= {"SYNCED", "NOT SENT"} for row in proxies)
+    return msgspec.structs.replace(
+        bare, control_plane="running", proxies=len(proxies), in_sync=in_sync, troubles=troubles + refused
+    )
+
+
+def unready(pods: list[JSON]) -> Iterator[Trouble]:
+    for pod in pods:
+        conditions = {one["type"]: one for one in (pod.get("status") or {}).get("conditions") or ()}
+        ready = conditions.get("Ready") or {}
+        finished = (pod.get("status") or {}).get("phase") == "Succeeded"
+        if ready.get("status") != "True" and not finished:
+            metadata = pod["metadata"]
+            reason = ready.get("message") or "not ready"
+            yield Trouble(f"pod/{metadata['name']}.{metadata['namespace']}", reason)
+
+
+async def complaints(api: HttpApi) -> AsyncIterator[Trouble]:
+    """What istiod wrote into the status of Istio's objects."""
+    from mizzen.api.registry import KINDS
+    from mizzen.kube.api import NotFound, Resource
+
+    for kind in KINDS:
+        resource = Resource(kind.group, kind.storage_version, kind.plural, kind.kind)
+        try:
+            items = (await api.list(resource)).items
+        except NotFound:
+            continue  # a kind whose definition is not installed
+        for obj in items:
+            for message in (obj.get("status") or {}).get("validationMessages") or ():
+                metadata = obj["metadata"]
+                where = f"{kind.kind.lower()}/{metadata['name']}.{metadata['namespace']}"
+                yield Trouble(where, f"{message['level'].lower()}: {message.get('path', '')}: {message['message']}")
+
+
+def lines(status: Status) -> Iterator[str]:
+    place = f" at {status.address}" if status.address else ""
+    yield f"cluster        {status.cluster}: {status.state.lower()}{place}"
+    if status.state != "Running":
+        yield "next           mizzen up"
+        return
+    yield f"control plane  {status.control_plane}"
+    yield f"proxies        {status.proxies}, {status.in_sync} in sync"
+    yield f"traffic        {status.traffic}"
+    for trouble in status.troubles:
+        yield f"✘ {trouble.object}: {trouble.message}"
