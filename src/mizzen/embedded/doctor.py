@@ -204,6 +204,8 @@ def _own_network() -> None:
     network.prepare_box()
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     kernel.unshare(kernel.CLONE_NEWNET)
+    # Held until this process ends: a namespace that nobody holds goes, and takes its end of the pair and ours with it.
+    os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     network.plug_in("10.244.0.2", home, "doctor")
     kernel.setns(home, kernel.CLONE_NEWNET)
     network.attach("doctor")
