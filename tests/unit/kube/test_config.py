@@ -120,6 +120,20 @@ def test_in_cluster_outside_of_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyP
         config.in_cluster(tmp_path)
 
 
+async def test_in_cluster_follows_the_rotated_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, _ = _self_signed()
+    for name, content in (("token", b"one"), ("namespace", b"shop\n"), ("ca.crt", certificate)):
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    target = config.in_cluster(tmp_path)
+    assert (target.server, target.namespace) == ("https://[fd00::1]:443", "shop")
+    assert await target.credentials.headers() == {"Authorization": "Bearer one"}
+    (tmp_path / "token").write_text("two")
+    monkeypatch.setattr(config, "TOKEN_MAX_AGE", -1.0)
+    assert await target.credentials.headers() == {"Authorization": "Bearer two"}
+
+
 def test_client_certificate_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate, key = _self_signed()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -12,6 +12,7 @@ from mizzen.embedded.controllers.deployments import Deployments
 from mizzen.embedded.controllers.garbage import Garbage
 from mizzen.embedded.controllers.jobs import Jobs
 from mizzen.embedded.controllers.leftovers import Leftovers
+from mizzen.embedded.controllers.mirroring import Mirrors
 from mizzen.embedded.controllers.namespaces import Beginnings, Endings
 from mizzen.embedded.controllers.objects import replicas
 from mizzen.embedded.controllers.replicasets import ReplicaSets
@@ -41,7 +42,7 @@ class Controllers:
         self._deployments, self._replica_sets = Deployments(cluster), ReplicaSets(cluster)
         self._stateful_sets, self._daemon_sets = StatefulSets(cluster), DaemonSets(cluster)
         self._jobs, self._cron_jobs = Jobs(cluster), CronJobs(cluster)
-        self._services = Services(cluster, load_balancer_address)
+        self._services, self._mirrors = Services(cluster, load_balancer_address), Mirrors(cluster)
         self._beginnings, self._endings = Beginnings(cluster, root_ca), Endings(cluster)
         self._volumes, self._leftovers = Volumes(cluster, volume_folder), Leftovers(cluster)
         self._garbage = Garbage(api)
@@ -109,7 +110,7 @@ class Controllers:
 
     def _worklists(self) -> Iterable[Worklist]:
         services = self._services
-        yield from (services.slices, services.endpoints, services.load_balancers)
+        yield from (services.slices, services.endpoints, services.load_balancers, self._mirrors.work)
         yield from (self._deployments.work, self._replica_sets.work, self._stateful_sets.work, self._daemon_sets.work)
         yield from (self._jobs.work, self._cron_jobs.work, self._beginnings.work, self._endings.work)
         yield from (self._volumes.work, self._leftovers.work)

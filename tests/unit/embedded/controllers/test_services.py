@@ -130,6 +130,21 @@ async def test_services_without_selector_are_left_to_their_users(world: World) -
     assert world.api.all(SLICES) == [] and "labels" not in world.one(KNOWN.endpoints, "ext")["metadata"]
 
 
+async def test_endpoints_that_a_user_wrote_are_mirrored(world: World) -> None:
+    ports, ips = [{"name": "http", "port": 80, "protocol": "TCP"}], [{"ip": "192.0.2.7"}]
+    written = {"metadata": {"name": "ext"}, "subsets": [{"addresses": ips, "ports": ports}]}
+    await world.api.create(KNOWN.endpoints, written, "shop")
+    await world.apply(SERVICES, service("ext", selector=None))
+    await world.until(lambda: world.api.all(SLICES))
+    (mirror,) = world.api.all(SLICES)
+    assert mirror["ports"] == ports and mirror["metadata"]["labels"]["kubernetes.io/service-name"] == "ext"
+    assert mirror["endpoints"] == [{"addresses": ["192.0.2.7"], "conditions": {"ready": True}}]
+    await world.api.patch(KNOWN.endpoints, "ext", {"subsets": [{"notReadyAddresses": ips, "ports": ports}]}, "shop")
+    await world.until(lambda: world.api.all(SLICES)[0]["endpoints"][0]["conditions"] == {"ready": False})
+    await world.api.delete(KNOWN.endpoints, "ext", "shop")
+    await world.until(lambda: not world.api.all(SLICES))
+
+
 async def test_a_slice_that_somebody_broke_is_mended(world: World) -> None:
     await world.apply(SERVICES, service())
     await world.api.create(PODS, pod("a"), "shop")
