@@ -25,6 +25,9 @@ DNS_ADDRESS = "10.96.0.10"
 SERVICES = "10.96.0.0/16"
 PODS = ipaddress.IPv4Network("10.244.0.0/16")
 UPLINK = "uplink0"
+_BRIDGE_MAC = "02:00:0a:f4:00:01"
+"""Set, so that it stays: a bridge without one takes the lowest of its ports', and when that Pod goes, every other Pod
+talks to an address nobody has for ten seconds. Each box has a bridge of its own, so all may have the same."""
 
 _LINKS = ipaddress.IPv4Network("10.245.0.0/16")
 """Where the /30 networks between host and boxes are taken from."""
@@ -57,7 +60,7 @@ def prepare_box() -> None:
     """Inside a fresh network namespace: loopback, bridge with the cluster's addresses, forwarding."""
     with IPRoute() as route:
         route.link("set", index=1, state="up")
-        route.link("add", ifname=BRIDGE, kind="bridge")
+        route.link("add", ifname=BRIDGE, kind="bridge", address=_BRIDGE_MAC)
         bridge = _index(route, BRIDGE)
         for address, prefix in ((GATEWAY, PODS.prefixlen), (API_ADDRESS, 32), (DNS_ADDRESS, 32)):
             route.addr("add", index=bridge, address=address, prefixlen=prefix)
