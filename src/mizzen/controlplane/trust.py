@@ -25,7 +25,17 @@ _RETRY_SECONDS = 1.0
 
 
 async def load_root(api: Api, namespace: str, trust_domain: str) -> Root:
-    """The mesh's root, made if there is none. Raises ValueError for a Secret that holds no root, and ApiError."""
+    """The mesh's root, made if there is none; asks until the API server answers. Raises ValueError for a Secret that
+    holds no root."""
+    while True:
+        try:
+            return await _load_or_make(api, namespace, trust_domain)
+        except ApiError as error:
+            log.warning("cannot get the mesh's root yet: %s", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _load_or_make(api: Api, namespace: str, trust_domain: str) -> Root:
     try:
         return _root_in(await api.get(WELL_KNOWN.secrets, SECRET, namespace))
     except NotFound:
