@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import meshes
 import scopes
+from mizzen.analysis import dangling_references
+from mizzen.api.decode import to_json
 from mizzen.api.mesh import MeshConfig
 from mizzen.envoy.messages import (
     Cluster,
@@ -28,12 +31,16 @@ from mizzen.envoy.messages import (
 from mizzen.envoy.resources import CLUSTER, LISTENER, ROUTES, Resources
 from mizzen.explain.envoy_matching import weighted_clusters
 from mizzen.scope import model
+from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.view import Proxy
 from mizzen.xds import routes, translate
 from mizzen.xds.endpoints import cluster_load_assignment, lb_endpoint
 from mizzen.xds.routes import route_configuration, virtual_host
+from stories import scopes as stories_scopes
+from stories import world
 
 SEEDS = st.integers(0, 10_000)
-FEW = settings(max_examples=40, deadline=None, derandomize=True)
+FEW = settings(max_examples=20, deadline=None, derandomize=True)
 
 
 def worlds(seed: int) -> Iterator[Resources]:
@@ -197,3 +204,23 @@ def test_a_reset_is_a_cluster_without_endpoints() -> None:
     )[LISTENER]["10.0.0.1_1"]
     (chain,) = Listener.FromString(listener.body).filter_chains
     assert TcpProxy.FromString(chain.filters[0].typed_config.value).cluster == "BlackHoleCluster"
+
+
+@pytest.mark.parametrize("seeds", [range(5), range(5, 10)], ids=str)
+def test_a_cluster_that_is_missing_was_reported(seeds: range) -> None:
+    """Dangling references are legal: what a route names and nobody has is at least told to the user."""
+    missing = [name for seed in seeds for name in missing_clusters(seed)]
+    assert any(reported for _, reported in missing), "the meshes contain dangling references"
+    assert [name for name, reported in missing if not reported] == []
+
+
+def missing_clusters(seed: int) -> Iterator[tuple[str, bool]]:
+    """Each with whether a finding names its host, its subset or its port."""
+    objects = meshes.mesh_objects(seed)
+    snapshot = Snapshot.of(objects)
+    proxy = Proxy(namespace="default", name="a-1", labels={"app": "a"})
+    told = world(stories_scopes(snapshot, proxy, gateway=False), snapshot, "default")
+    words = " ".join(found.message for each in objects for found in dangling_references(snapshot, to_json(each)))
+    for name in sorted(named_clusters(told) - set(told[CLUSTER])):
+        _, port, subset, host = name.split("|")
+        yield name, host in words or port in words or bool(subset and subset in words)
