@@ -206,10 +206,9 @@ def test_a_reset_is_a_cluster_without_endpoints() -> None:
     assert TcpProxy.FromString(chain.filters[0].typed_config.value).cluster == "BlackHoleCluster"
 
 
-@pytest.mark.parametrize("seeds", [range(5), range(5, 10)], ids=str)
-def test_a_cluster_that_is_missing_was_reported(seeds: range) -> None:
+def test_a_cluster_that_is_missing_was_reported() -> None:
     """Dangling references are legal: what a route names and nobody has is at least told to the user."""
-    missing = [name for seed in seeds for name in missing_clusters(seed)]
+    missing = [name for seed in range(14) for name in missing_clusters(seed)]
     assert any(reported for _, reported in missing), "the meshes contain dangling references"
     assert [name for name, reported in missing if not reported] == []
 
