@@ -20,7 +20,7 @@ class Entry(Model):
     """`spec.http[].delegate`; `[]` stands for every item of a list, `*` for every key of a map."""
     reason: str
     verdict: Literal["refuse", "warn", "follows"] = "refuse"
-    """`follows`: it belongs to another field, which is what users are told about."""
+    """`follows`: what users are told comes from elsewhere, from another field or from the rules of the kind."""
     except_values: tuple[str, ...] = ()
     """Values that already mean what happens anyway."""
 
@@ -155,11 +155,21 @@ _DESTINATION_RULE = (
     ),
 )
 
+_REFUSED_BY_ISTIO = (
+    ("Gateway", "spec.servers[].port.targetPort"),
+    ("VirtualService", "spec.http[].fault.delay.exponentialDelay"),
+    ("VirtualService", "spec.http[].fault.abort.http2Error"),
+)
+
 LEDGER: tuple[Entry, ...] = (
     *(Entry(kind=kind, path="", reason=reason) for kind, reason in _WHOLE_KINDS.items()),
     *_GATEWAY,
     *_VIRTUAL_SERVICE,
     *_DESTINATION_RULE,
+    *(
+        Entry(kind=kind, path=path, reason="**refused**, as by Istio", verdict="follows")
+        for kind, path in _REFUSED_BY_ISTIO
+    ),
 )
 
 
