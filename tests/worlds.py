@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def world(text: str, namespace: str = "default") -> Snapshot:
     return Snapshot.of(objects(text, namespace))
 
 
+@cache
 def cases(name: str) -> list[dict[str, Any]]:
     """Entries of a case file; one skipped parameter when the file is not at hand."""
     path = CASES / f"{name}.yaml"
