@@ -97,7 +97,7 @@ def versions(shell: Shell, pages: int) -> list[str]:
 def lab_6_clean_up(shell: Shell) -> None:
     shell.ok("kubectl delete -f samples/bookinfo/platform/kube/bookinfo.yaml")
     shell.ok("kubectl delete -f samples/bookinfo/networking/bookinfo-gateway.yaml")
-    shell.ok("kubectl delete -f samples/addons --ignore-not-found")
+    shell.ok("kubectl delete -f samples/addons")
     shell.ok("istioctl uninstall --purge -y")
     shell.ok("kubectl delete namespace istio-system")
     shell.ok("kubectl label namespace default istio-injection-")

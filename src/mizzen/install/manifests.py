@@ -34,7 +34,7 @@ ADS_PORT, CA_PORT, WEBHOOK_PORT, MONITORING_PORT, READY_PORT = 15011, 15012, 150
 def manifests(options: Options) -> list[JSON]:
     """All objects of the installation, in installation order; pure."""
     components = options.components
-    base = [_namespace(), *(_crd(one) for one in custom_resource_definitions()), *_reader()]
+    base = [_namespace(), *(_crd(one) for one in custom_resource_definitions()), *_reader(), _addons()]
     objects = base if components.base.enabled or components.pilot.enabled else []
     if components.pilot.enabled:
         objects = [*objects, *_control_plane(options)]
@@ -93,6 +93,11 @@ def _object(api_version: str, kind: str, name: str, *, cluster: bool = False, **
 def _reader() -> list[JSON]:
     """The account that other clusters' control planes, and tools such as Kiali, read with."""
     return [labelled(_object("v1", "ServiceAccount", "istio-reader-service-account"), "Base")]
+
+
+def _addons() -> JSON:
+    """What `samples/addons` holds until observability comes: deleting that folder finds it, applied before or not."""
+    return labelled(_object("v1", "ConfigMap", "addons", data={}), "Base")
 
 
 def _control_plane(options: Options) -> list[JSON]:
