@@ -1,6 +1,8 @@
 """A steady load on one URL: so many requests a second, over kept-alive and over new connections, GET and POST by turns.
 
-python load.py URL --rate 200 --seconds 20      prints {"sent": …, "failed": …, "failures": {...}, "versions": {...}, "p50_ms": …, "p99_ms": …}
+    python load.py URL --rate 200 --seconds 20
+
+prints {"sent": …, "failed": …, "failures": {…}, "versions": {…}, "p50_ms": …, "p99_ms": …}.
 """
 
 from __future__ import annotations
