@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from mizzen.embedded.box import kernel, network, rootfs, spawn
+from mizzen.embedded.box import broker, kernel, network, rootfs, spawn
 from mizzen.embedded.box.daemons import Daemon, box_daemons
 from mizzen.embedded.box.messages import Message, Request, close_all, receive, send
 from mizzen.embedded.box.pods import PodProcesses, Refused
@@ -47,6 +47,7 @@ class Init:
     pods: PodProcesses
     daemons: Sequence[Daemon]
     preload: Preload
+    broker: int
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     clients: set[socket.socket] = field(default_factory=set)
 
@@ -144,17 +145,19 @@ class Init:
                     self._note_daemon(pid, status)
 
     def _note_daemon(self, pid: int, status: int) -> None:
+        """Or of the broker: it cannot be started again from within, and new ports are refused from now on."""
         for daemon in self.daemons:
             if daemon.pid == pid:
                 log.warning("%s", daemon.ended(status, time.monotonic()))
+        if pid == self.broker:
+            log.error("the broker ended with %d; no new connections to the machine", os.waitstatus_to_exitcode(status))
 
 
 def enter_namespaces(control: socket.socket) -> bool:
     """True in the new pid 1; False in the process that is left outside, after it has reported pid 1 to the host."""
-    flags = kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
     if os.geteuid():
         become_root_of_own()
-    kernel.unshare(flags)
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC)
     pid = os.fork()
     if pid == 0:
         return True
@@ -187,6 +190,8 @@ def run(paths: ClusterPaths, control: socket.socket, api_listener: int, *, bare:
     """Pid 1's life."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     prepare_mounts()
+    outside = broker.fork(paths.broker_socket, keep_out=(control.fileno(), api_listener))
+    kernel.unshare(kernel.CLONE_NEWNET)
     stage = paths.run / "stage"
     stage.mkdir(exist_ok=True)
     network.prepare_box()
@@ -197,7 +202,7 @@ def run(paths: ClusterPaths, control: socket.socket, api_listener: int, *, bare:
     place = spawn.Place(stage=stage, shared=rootfs.python_folders(), single_user=single_user())
     daemons = [] if bare else box_daemons(paths.root, api_listener, network.API_ADDRESS)
     pods = PodProcesses(place, lambda message: init.tell(message))
-    init = Init(paths, pods, daemons, Preload(()) if bare else everything())
+    init = Init(paths, pods, daemons, Preload(()) if bare else everything(), outside)
     init.serve(listener, wakeup)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import importlib.util
 import logging
 import os
 import signal
@@ -21,14 +19,17 @@ from mizzen.embedded.box.init import single_user
 from mizzen.embedded.box.messages import Inventory, Message
 from mizzen.embedded.node import payload, registration
 from mizzen.embedded.node.container import Machine
+from mizzen.embedded.node.dns import run_dns
 from mizzen.embedded.node.events import Recorder
 from mizzen.embedded.node.fields import Capacity
 from mizzen.embedded.node.init_client import InitClient, InitError
+from mizzen.embedded.node.node_ports import run_node_ports
 from mizzen.embedded.node.parts import Images, Parts, Tokens
 from mizzen.embedded.node.pod import PodWorker
 from mizzen.embedded.node.probes import Prober
 from mizzen.embedded.node.registration import NODE_NAME
 from mizzen.embedded.node.server import serve
+from mizzen.embedded.node.services import run_services
 from mizzen.embedded.paths import ClusterPaths
 from mizzen.kube.api import JSON, WELL_KNOWN, Api, ApiError, Selector
 from mizzen.kube.config import Target
@@ -211,17 +212,17 @@ async def run(paths: ClusterPaths) -> None:
     for message in early:
         workers.event(message)
     await registration.register(api, parts.host_ip)
-    await _serve_until_over(parts, workers, inventory)
+    await _serve_until_over(parts, box, workers, inventory)
 
 
-async def _serve_until_over(parts: Parts, workers: Workers, inventory: Inventory) -> None:
+async def _serve_until_over(parts: Parts, box: Box, workers: Workers, inventory: Inventory) -> None:
     pods = Informer(parts.api, WELL_KNOWN.pods, selector=Selector(fields=f"spec.nodeName={NODE_NAME}"))
     sources = [Informer(parts.api, kind) for kind in (WELL_KNOWN.configmaps, WELL_KNOWN.secrets)]
     for informer in sources:
         informer.subscribe(_with_kind(informer, workers))
     background = [parts.recorder.run(), registration.heartbeat(parts.api), parts.services.run()]
     background += [informer.run() for informer in sources]
-    background += _neighbours(parts.api)
+    background += _neighbours(parts, box)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(each) for each in background]
         await parts.services.wait_synced()
@@ -248,15 +249,10 @@ def _with_kind(informer: Informer, workers: Workers) -> Callable[[Sequence[Chang
     return changed
 
 
-def _neighbours(api: Api) -> list[Coroutine[Any, Any, None]]:
-    """Services and DNS run in this process too."""
-    names = {"services": "run_services", "dns": "run_dns"}
-    found = {name: importlib.util.find_spec(f"mizzen.embedded.node.{name}") for name in names}
-    return [
-        getattr(importlib.import_module(f"mizzen.embedded.node.{name}"), names[name])(api)
-        for name, spec in found.items()
-        if spec
-    ]
+def _neighbours(parts: Parts, box: Box) -> list[Coroutine[Any, Any, None]]:
+    """Services and DNS run in this process too, and node ports where the box has no address of its own."""
+    found = [run_services(parts.api), run_dns(parts.api)]
+    return found if box.interface else [*found, run_node_ports(parts.api, parts.paths.broker_socket)]
 
 
 async def _stop_or_closed(init: InitClient) -> None:

@@ -66,7 +66,10 @@ def pod_phase(pod: JSON, facts: PodFacts) -> str:
         return "Failed" if _init_failed(pod, facts, policy) else "Pending"
     if any(isinstance(each.state, Waiting) and each.last is None for each in states):
         return "Pending"
-    return _phase_of_started(states, policy)
+    phase = _phase_of_started(states, policy)
+    sidecars = [facts_of(facts, each["name"]).state for each in init_containers(pod) if is_sidecar(each)]
+    # A Pod is over when its sidecars are, too: a Job must not count it before.
+    return "Running" if any(isinstance(each, Running) for each in sidecars) else phase
 
 
 def _begun(containers: Sequence[ContainerFacts]) -> bool:

@@ -119,3 +119,11 @@ def test_a_sidecar_counts_for_readiness_and_a_finished_init_container_is_ready()
     status = pod_status({**POD, "spec": spec}, PodFacts(containers=known, address="x", initialized=True), "h", 9.0)
     assert condition(status, "ContainersReady")["message"] == "containers with unready status: [side]"
     assert [each["ready"] for each in status["initContainerStatuses"]] == [True, False]
+
+
+def test_a_pod_is_not_over_before_its_sidecars():
+    spec = {**POD["spec"], "initContainers": [{"name": "side", "restartPolicy": "Always"}], "restartPolicy": "Never"}
+    done = ContainerFacts(state=Ended("i", 0, 1.0, 2.0))
+    pod, running = {**POD, "spec": spec}, ContainerFacts(state=Running("s", 1.0), started=True, ready=True)
+    assert pod_phase(pod, PodFacts({"a": done, "side": running}, initialized=True)) == "Running"
+    assert pod_phase(pod, PodFacts({"a": done, "side": done}, initialized=True)) == "Succeeded"
