@@ -33,6 +33,8 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     env: dict[str, str] = {}
     commands: dict[str, str] = {}
     """Programs that `exec` and a container's `command` may name in such an image, and the functions they are."""
+    is_proxy: bool = False
+    """A proxy whose traffic must be told from the app's: by its user, or, where there is but one, by a mark."""
 
 
 Image: TypeAlias = Command | Function
@@ -40,7 +42,7 @@ Image: TypeAlias = Command | Function
 _PROXY_COMMANDS = {"pilot-agent": "mizzen.agent.main:main", "/usr/local/bin/pilot-agent": "mizzen.agent.main:main"}
 
 BUILTIN: Mapping[str, Image] = {
-    "*/proxyv2:*": Function(function="mizzen.agent.main:main", commands=_PROXY_COMMANDS),
+    "*/proxyv2:*": Function(function="mizzen.agent.main:main", commands=_PROXY_COMMANDS, is_proxy=True),
     "*/pilot:*": Function(function="mizzen.controlplane.main:main", args=["discovery"]),
 }
 

@@ -168,7 +168,7 @@ def _machine() -> Machine:
     env = {"MIZZEN_CAPTURE": "mark"} if single_user() else {}
     if path := os.environ.get("MIZZEN_ENVOY_PATH"):
         env["MIZZEN_ENVOY_PATH"] = path
-    return Machine(python_bin=str(Path(sys.executable).parent), proxy_env=env)
+    return Machine(python_bin=str(Path(sys.executable).parent), function_env=env, single_user=single_user())
 
 
 def _parts(api: Api, init: InitClient, paths: ClusterPaths, box: Box) -> Parts:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mizzen.embedded.box.messages import Mount, Process
-from mizzen.embedded.images import Command, Image, invocation
+from mizzen.embedded.images import Command, Function, Image, invocation
 from mizzen.embedded.node.environment import expand
 from mizzen.embedded.node.fields import Unresolved
 from mizzen.kube.api import JSON
@@ -41,10 +41,12 @@ DEFAULT_CAPABILITIES = (
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the node adds to every container. `proxy_env` goes to functions of ours only."""
+    """What the node adds to every container; `function_env` to functions of ours only."""
 
     python_bin: str
-    proxy_env: Mapping[str, str]
+    function_env: Mapping[str, str]
+    single_user: bool = False
+    """There is no uid but 0: a proxy marks its traffic instead of being another user, which needs NET_ADMIN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def process(
         uid=uid,
         gid=_first(security.get("runAsGroup"), pod_security.get("runAsGroup"), 1337 if uid == 1337 else 0),
         groups=groups(pod_security),
-        capabilities=capabilities(security.get("capabilities") or {}),
+        capabilities=_with_mark(capabilities(security.get("capabilities") or {}), image, machine),
         all_capabilities=bool(security.get("privileged")) or "ALL" in _added(security),
         no_new_privileges=security.get("allowPrivilegeEscalation") is False,
         tty=bool(container.get("tty")),
@@ -113,6 +115,11 @@ def capabilities(spec: JSON) -> list[str]:
     return sorted(kept | added)
 
 
+def _with_mark(named: list[str], image: Image, machine: Machine) -> list[str]:
+    marks = machine.single_user and isinstance(image, Function) and image.is_proxy
+    return sorted({*named, "NET_ADMIN"}) if marks else named
+
+
 def groups(pod_security: JSON) -> list[int]:
     named = list(pod_security.get("supplementalGroups") or ())
     return [*named, pod_security["fsGroup"]] if "fsGroup" in pod_security else named
@@ -124,7 +131,7 @@ def _base_env(pod: JSON, image: Image, uid: int, machine: Machine, *, ours: bool
         "HOME": {0: "/root", 1337: "/home/istio-proxy"}.get(uid, "/"),
         "HOSTNAME": hostname(pod),
         "PYTHONUNBUFFERED": "1",
-        **(machine.proxy_env if ours else {}),
+        **(machine.function_env if ours else {}),
         **image.env,
     }
 

@@ -9,7 +9,7 @@ from mizzen.embedded.node.container import Machine, capabilities, hosts_file, mo
 from mizzen.embedded.node.fields import Unresolved
 
 WEB = Command(entrypoint=["python3", "-m", "http.server"], args=["80"], workdir="/srv/app", env={"MODE": "image"})
-MACHINE = Machine(python_bin="/venv/bin", proxy_env={"MIZZEN_CAPTURE": "mark"})
+MACHINE = Machine(python_bin="/venv/bin", function_env={"MIZZEN_CAPTURE": "mark"})
 
 
 def made(container, image=WEB, env=None, **spec):
@@ -113,3 +113,16 @@ def test_hosts_and_resolver():
 def test_a_long_name_makes_a_valid_hostname():
     pod = {"metadata": {"name": "x" * 62 + "-y"}, "spec": {}}
     assert containers.hostname(pod) == "x" * 62
+
+
+def test_where_there_is_one_user_a_proxy_may_mark_its_traffic():
+    proxy = Function(function="mizzen.agent.main:main", is_proxy=True)
+    container = {"name": "a", "image": "proxyv2:1", "securityContext": {"capabilities": {"drop": ["ALL"]}}}
+    pod = {"metadata": {"name": "p", "namespace": "d", "uid": "u"}, "spec": {"containers": [container]}}
+
+    def rights(image, single_user):
+        machine = Machine(python_bin="/b", function_env={}, single_user=single_user)
+        return process(pod, container, image, {}, [], machine, id="x", meta={}).capabilities
+
+    assert rights(proxy, True) == ["NET_ADMIN"]
+    assert rights(proxy, False) == rights(WEB, True) == []
