@@ -3,7 +3,8 @@
 https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xds
 
 What it promises, after any interleaving of targets, acknowledgements, refusals and reconnects:
-* the proxy ends up holding its target, except for versions that it refused, which are never sent again;
+* the proxy ends up holding its target, except for versions that it refused: those are not sent again before another
+  version of the same resource was taken;
 * nothing that the proxy holds is sent again, unless it asks (a subscription may mean that it forgot);
 * while a type has a response under way, newer targets only add to what follows: the latest wins per resource;
 * clusters are there before what refers to them, and leave after it (make before break).

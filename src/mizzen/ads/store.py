@@ -6,7 +6,7 @@ proxies take that step (`difference`), and a response of equal content is framed
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -20,13 +20,15 @@ Named: TypeAlias = Mapping[str, Resource]
 """resource name -> resource, of one type"""
 
 NOTHING: Named = {}
-_KEPT_RESPONSES = 512
-_KEPT_BYTES = 16 << 20
+_RECENT_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Response:
-    """A framed response. `nonce` is the hash of its content, so that all proxies can share the very same bytes."""
+    """A framed response. `nonce` is the hash of its content, so that all proxies can share the very same bytes.
+
+    It exists for as long as some session waits for an answer to it, and a while longer for who connects next.
+    """
 
     nonce: str
     body: bytes
@@ -39,8 +41,9 @@ class Store:
 
     def __init__(self) -> None:
         self._resources: WeakValueDictionary[tuple[str, str, str], Resource] = WeakValueDictionary()
-        self._responses: OrderedDict[tuple[object, ...], Response] = OrderedDict()
-        self._response_bytes = 0
+        self._responses: WeakValueDictionary[tuple[object, ...], Response] = WeakValueDictionary()
+        self._recent: deque[Response] = deque()
+        self._recent_bytes = 0
         self._differences: dict[tuple[int, int], tuple[Named, Named, frozenset[str]]] = {}
         self.bytes_framed = 0
 
@@ -76,29 +79,22 @@ class Store:
 
     def delta(self, type_url: str, resources: tuple[Resource, ...], removed: tuple[str, ...]) -> Response:
         key = (type_url, removed, *((resource.name, resource.version) for resource in resources))
-        return self._recall(key) or self._keep(key, _delta(type_url, resources, removed, _digest(key)))
+        return self._responses.get(key) or self._keep(key, _delta(type_url, resources, removed, _digest(key)))
 
     def sotw(self, type_url: str, resources: tuple[Resource, ...], version: str, nonce: str) -> Response:
         key = (type_url, version, nonce)
-        if known := self._recall(key):
+        if known := self._responses.get(key):
             return known
         versions = {resource.name: resource.version for resource in resources}
         return self._keep(key, Response(nonce, wire.sotw_response(type_url, resources, version, nonce), versions))
 
-    def _recall(self, key: tuple[object, ...]) -> Response | None:
-        if known := self._responses.get(key):
-            self._responses.move_to_end(key)
-        return known
-
     def _keep(self, key: tuple[object, ...], response: Response) -> Response:
         self._responses[key] = response
-        self._response_bytes += len(response.body)
+        self._recent.append(response)
+        self._recent_bytes += len(response.body)
+        while self._recent_bytes > _RECENT_BYTES and len(self._recent) > 1:
+            self._recent_bytes -= len(self._recent.popleft().body)
         self.bytes_framed += len(response.body)
-        while len(self._responses) > _KEPT_RESPONSES or (
-            self._response_bytes > _KEPT_BYTES and len(self._responses) > 1
-        ):
-            _, oldest = self._responses.popitem(last=False)
-            self._response_bytes -= len(oldest.body)
         return response
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mizzen.api.apps import ReplicaSet
-from mizzen.api.core import Node, Pod
+from mizzen.api.core import Node, Pod, Service
 from mizzen.api.discovery import EndpointSlice
 from mizzen.scope.endpoints import slice_owner
 from mizzen.scope.hosts import service_host
@@ -70,6 +70,8 @@ def touched(before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> Tou
             found.all_endpoints = True
         else:
             found.scopes = True
+            if change.kind is Service:  # its ports and selector say what its endpoints are
+                found.hosts.add(service_host(change.name, change.namespace))
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, TypeAlias
 
 from mizzen.ads.store import Store
@@ -66,6 +67,8 @@ class Views:
         self.failures = 0
         """How often a view could not be brought up to date."""
         self._kept: dict[View, _Kept] = {}
+        self._steps: dict[tuple[object, ...], tuple[Resources, Resources]] = {}
+        """Within one push: from one mapping of endpoints to the next."""
         self._assignments: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], Resource]] = {}
 
     def __len__(self) -> int:
@@ -103,23 +106,21 @@ class Views:
     def advance(self, snapshot: Snapshot, touched: Touched) -> None:
         """Bring all views to a newer snapshot."""
         self.snapshot = snapshot
-        if touched.all_endpoints or touched.scopes:
+        if touched.all_endpoints:
             self._assignments.clear()
         for host in touched.hosts:
             self._assignments.pop(host, None)
         for view, kept in self._kept.items():
             if touched.scopes:
                 self._try_to_resolve_again(view, kept)
-            if touched.scopes or touched.all_endpoints:
-                self._tell_endpoints(kept, kept.clusters)
-            else:
-                self._tell_endpoints(kept, touched.hosts & kept.clusters.keys())
+            self._tell_endpoints(kept, kept.clusters.keys() if touched.all_endpoints else touched.hosts)
+        self._steps.clear()
 
     def _resolved(self, view: View) -> _Kept:
         meaning, translated = _MEANING[type(view)]
         scope = meaning(self.snapshot, view)
-        kept = _Kept(scope, self._store.intern(translated(scope)), _clusters(scope))
-        self._tell_endpoints(kept, kept.clusters)
+        kept = _Kept(scope, self._store.intern(translated(scope)))
+        self._tell_all_endpoints(kept)
         return kept
 
     def _try_to_resolve_again(self, view: View, kept: _Kept) -> None:
@@ -133,19 +134,34 @@ class Views:
     def _resolve_again(self, view: View, kept: _Kept) -> None:
         meaning, translated = _MEANING[type(view)]
         scope = meaning(self.snapshot, view)
-        if scope is not kept.scope:
-            kept.scope, kept.resources = scope, self._store.intern(translated(scope))
-            kept.clusters = _clusters(scope)
+        if scope is kept.scope:
+            return
+        same_clusters = _same_clusters(kept.scope, scope)
+        kept.scope, kept.resources = scope, self._store.intern(translated(scope))
+        if not same_clusters:
+            self._tell_all_endpoints(kept)
+
+    def _tell_all_endpoints(self, kept: _Kept) -> None:
+        """For the clusters of a new scope. Views that come to the same share one mapping."""
+        kept.clusters = _clusters(kept.scope)
+        told = {one.cluster: self._assignment(one) for subsets in kept.clusters.values() for one in subsets}
+        known = next((other.endpoints for other in self._kept.values() if _equal(other.endpoints, told)), None)
+        kept.endpoints = known or {ENDPOINTS: told}
 
     def _tell_endpoints(self, kept: _Kept, hosts: Iterable[str]) -> None:
-        """Put the newest assignments of these hosts' clusters in place; the old mapping stays when they are equal."""
+        """Put the newest assignments of these hosts' clusters in place; the old mapping stays when they are equal.
+
+        Views that shared a mapping and take the same step share the next one.
+        """
         old = kept.endpoints.get(ENDPOINTS, {})
-        subsets = [subset for host in hosts for subset in kept.clusters[host]]
-        fresh = {subset.cluster: self._assignment(subset) for subset in subsets}
-        gone = old.keys() - fresh.keys() if hosts is kept.clusters else frozenset()
-        if gone or any(name not in old or old[name].version != one.version for name, one in fresh.items()):
-            merged = {name: one for name, one in {**old, **fresh}.items() if name not in gone}
-            kept.endpoints = {ENDPOINTS: merged}
+        subsets = [subset for host in hosts for subset in kept.clusters.get(host, ())]
+        newest = {subset.cluster: self._assignment(subset) for subset in subsets}
+        fresh = {name: one for name, one in newest.items() if name not in old or old[name].version != one.version}
+        if fresh:
+            step = (id(kept.endpoints), *((name, one.version) for name, one in fresh.items()))
+            before, after = self._steps.setdefault(step, (kept.endpoints, {ENDPOINTS: {**old, **fresh}}))
+            assert before is kept.endpoints
+            kept.endpoints = after
 
     def _assignment(self, subset: Subset) -> Resource:
         of_host = self._assignments.setdefault(subset.host, {})
@@ -154,6 +170,19 @@ class Views:
             found = endpoints_with(self.snapshot, subset.host, subset.port, subset.labels)
             of_host[key] = cluster_load_assignment(subset.cluster, found)
         return of_host[key]
+
+
+def _equal(known: Resources, told: Mapping[str, Resource]) -> bool:
+    """Assignments are made once, so that equal mappings hold the same objects."""
+    other = known.get(ENDPOINTS, {})
+    return len(other) == len(told) and all(other.get(name) is one for name, one in told.items())
+
+
+def _same_clusters(old: Scope, new: Scope) -> bool:
+    """Whether two scopes have the very same clusters: most edits change routes alone."""
+    if isinstance(old, InboundScope) or isinstance(new, InboundScope):
+        return True
+    return len(old.subsets) == len(new.subsets) and all(map(is_, old.subsets, new.subsets))
 
 
 def _clusters(scope: Scope) -> dict[str, list[Subset]]:
