@@ -21,6 +21,7 @@ from mizzen.embedded.box.create import Box, BoxError
 from mizzen.embedded.node.registration import NODE_NAME
 from mizzen.embedded.paths import DEFAULT_NAME, ClusterPaths, cluster_names, cluster_paths
 from mizzen.kube.api import WELL_KNOWN, ApiError
+from mizzen.kube.conditions import holds
 from mizzen.kube.config import ConfigError
 from mizzen.kube.http import HttpApi
 
@@ -93,7 +94,7 @@ async def start(
     async with HttpApi.from_kubeconfig(paths.kubeconfig) as api:
         await _until(deadline, paths, "the API server does not answer", lambda: _answers(api))
         progress("waiting for the node")
-        await _until(deadline, paths, "the node is not ready", lambda: _node_ready(api))
+        await _until(deadline, paths, "the node is not ready", lambda: _node_ready(api, box))
     wanted = user_kubeconfig or kubeconfig.user_path()
     if wanted != paths.kubeconfig:  # with `mizzen env` in force, it is the cluster's own file already
         _merge(name, paths, wanted)
@@ -161,13 +162,14 @@ async def _answers(api: HttpApi) -> bool:
     return False
 
 
-async def _node_ready(api: HttpApi) -> bool:
+async def _node_ready(api: HttpApi, box: Box) -> bool:
+    """Ready in this life of the box: what the store holds may be from the one before."""
     try:
         node = await api.get(WELL_KNOWN.nodes, NODE_NAME)
     except ApiError:
         return False
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    return info.get("bootID") == box.life and holds(node, "Ready")
 
 
 def _merge(name: str, paths: ClusterPaths, path: Path) -> None:

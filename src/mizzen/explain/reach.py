@@ -7,6 +7,7 @@ import io
 from typing import Any, TypeAlias
 
 from mizzen.kube.api import WELL_KNOWN, Api, ApiError, NotFound, Resource, Selector
+from mizzen.kube.conditions import holds
 from mizzen.kube.http import HttpApi
 from mizzen.kube.streams import port_forward
 
@@ -86,5 +87,4 @@ def _selector(workload: JSON) -> str:
 
 
 def is_ready(pod: JSON) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return holds(pod, "Ready")

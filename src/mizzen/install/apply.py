@@ -16,6 +16,7 @@ from mizzen.install.manifests import ISTIOD, manifests
 from mizzen.install.options import Options
 from mizzen.install.types import resource_of
 from mizzen.kube.api import WELL_KNOWN, Api, ApiError, NotFound, Resource, Selector, WriteOptions
+from mizzen.kube.conditions import holds
 
 JSON: TypeAlias = dict[str, Any]
 Say: TypeAlias = Callable[[str], object]
@@ -97,13 +98,22 @@ async def _available(api: Api, deployment: JSON) -> bool:
     status, wanted = found.get("status") or {}, found["spec"].get("replicas", 1)
     seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 0)
     counts = [status.get(name, 0) for name in ("updatedReplicas", "availableReplicas")]
-    return seen and all(count >= wanted for count in counts)
+    return seen and all(count >= wanted for count in counts) and await _ready_pods(api, found) >= wanted
+
+
+async def _ready_pods(api: Api, deployment: JSON) -> int:
+    """Counted one by one: for a moment after a cluster's start, a Deployment's status tells of its former life."""
+    pods = await _pods(api, deployment)
+    return sum(holds(pod, "Ready") and not pod["metadata"].get("deletionTimestamp") for pod in pods)
+
+
+async def _pods(api: Api, deployment: JSON) -> list[JSON]:
+    labels = ",".join(f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items())
+    return (await api.list(WELL_KNOWN.pods, deployment["metadata"]["namespace"], Selector(labels=labels))).items
 
 
 async def _established(api: Api, definition: JSON) -> bool:
-    found = await api.get(WELL_KNOWN.crds, definition["metadata"]["name"])
-    conditions = (found.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+    return holds(await api.get(WELL_KNOWN.crds, definition["metadata"]["name"]), "Established")
 
 
 async def _named(obj: JSON) -> str:
@@ -113,8 +123,7 @@ async def _named(obj: JSON) -> str:
 async def _trouble(api: Api, deployment: JSON) -> str:
     """What the Pods of a Deployment that does not become ready say."""
     metadata = deployment["metadata"]
-    labels = ",".join(f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items())
-    pods = (await api.list(WELL_KNOWN.pods, metadata["namespace"], Selector(labels=labels))).items
+    pods = await _pods(api, deployment)
     said = [f"  {pod['metadata']['name']}: {_pod_trouble(pod)}" for pod in pods] or ["  it has no Pods"]
     return "\n".join((f"Deployment {metadata['name']}.{metadata['namespace']} is not ready:", *said))
 

@@ -47,6 +47,11 @@ class Box(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def api_url(self) -> str:
         return f"https://127.0.0.1:{self.api_port}"
 
+    @property
+    def life(self) -> str:
+        """What the node reports as its boot id: another one after every start of the box."""
+        return f"{self.boot_id}-{self.pid}-{self.start_time}"
+
 
 def read(paths: ClusterPaths) -> Box | None:
     """What the last start recorded, whether that box still runs or not."""

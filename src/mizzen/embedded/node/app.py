@@ -61,6 +61,11 @@ class Workers:
     def all(self) -> list[PodWorker]:
         return list(self._workers.values())
 
+    async def all_told(self) -> None:
+        """Returns when the status of every Pod known by now is true again: what a former life wrote may not be."""
+        for worker in self.all():
+            await worker.told.wait()
+
     def pods_changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if change.old and (change.new is None or _uid(change.new) != _uid(change.old)):
@@ -211,7 +216,6 @@ async def run(paths: ClusterPaths) -> None:
     deliver = workers.event
     for message in early:
         workers.event(message)
-    await registration.register(api, parts.host_ip)
     await _serve_until_over(parts, box, workers, inventory)
 
 
@@ -230,6 +234,8 @@ async def _serve_until_over(parts: Parts, box: Box, workers: Workers, inventory:
         tasks.append(group.create_task(pods.run()))
         await pods.wait_synced()
         await remove_orphans(parts, inventory, {_uid(pod) for pod in pods.objects.values()})
+        await workers.all_told()
+        await registration.register(parts.api, parts.host_ip, box.life)
         tasks.append(group.create_task(serve(parts, workers)))
         await _stop_or_closed(parts.init)
         for task in tasks:

@@ -47,6 +47,8 @@ class PodWorker:
         self.log_path = self._starter.log_path
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self.told = asyncio.Event()
+        """Set once the API has the Pod's status from this life of the node, or the Pod is gone."""
         self._written: JSON = {}
         self._stop_from: float | None = None
         self._crashes = {name: known.restarts for name, known in self.facts.containers.items()}
@@ -58,8 +60,10 @@ class PodWorker:
             while not self._released:
                 wake_at = self._act()
                 await self._write_status()
+                self.told.set()
                 await self._pause(wake_at)
         finally:
+            self.told.set()
             await self._leave()
 
     def changed(self, pod: JSON) -> None:

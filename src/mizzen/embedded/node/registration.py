@@ -56,8 +56,8 @@ def memory_kib() -> int:
     raise OSError("no MemTotal in /proc/meminfo")
 
 
-def node_status(before: JSON, host_ip: str, now: float) -> JSON:
-    """The status to write; conditions keep their transition times while they hold."""
+def node_status(before: JSON, host_ip: str, life: str, now: float) -> JSON:
+    """The status to write; conditions keep their transition times while they hold. `life` is the box's."""
     storage = os.statvfs("/")
     amounts = {
         "cpu": str(os.cpu_count() or 1),
@@ -71,7 +71,7 @@ def node_status(before: JSON, host_ip: str, now: float) -> JSON:
         "allocatable": amounts,
         "conditions": _conditions(before, now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
-        "nodeInfo": _node_info(),
+        "nodeInfo": _node_info(life),
     }
 
 
@@ -100,10 +100,10 @@ def _since(condition: JSON | None, status: str) -> str | None:
     return condition.get("lastTransitionTime") if condition and condition.get("status") == status else None
 
 
-def _node_info() -> JSON:
+def _node_info(life: str) -> JSON:
     return {
         "architecture": architecture(),
-        "bootID": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "bootID": life,
         "containerRuntimeVersion": f"mizzen://{__version__}",
         "kernelVersion": platform.release(),
         "kubeProxyVersion": "v1.32.0",
@@ -127,19 +127,19 @@ def _os_name() -> str:
         return "Linux"
 
 
-async def register(api: Api, host_ip: str) -> None:
-    """Make the Node object, or bring it up to date. Raises ApiError."""
+async def register(api: Api, host_ip: str, life: str) -> None:
+    """Make the Node object, or bring it up to date: Ready from now on. Raises ApiError."""
     wanted = node_object(host_ip)
     try:
         found = await api.get(WELL_KNOWN.nodes, NODE_NAME)
         await api.patch(WELL_KNOWN.nodes, NODE_NAME, {"metadata": wanted["metadata"]})
     except NotFound:
         found = await api.create(WELL_KNOWN.nodes, wanted)
-    await _write_status(api, found, host_ip)
+    await _write_status(api, found, host_ip, life)
 
 
-async def _write_status(api: Api, node: JSON, host_ip: str) -> None:
-    status = node_status(node.get("status") or {}, host_ip, time.time())
+async def _write_status(api: Api, node: JSON, host_ip: str, life: str) -> None:
+    status = node_status(node.get("status") or {}, host_ip, life, time.time())
     await api.patch(WELL_KNOWN.nodes, NODE_NAME, {"status": status}, subresource="status")
 
 
