@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from mizzen.embedded import cluster, images
 from mizzen.embedded.box import create
+from mizzen.embedded.box.cgroups import hierarchy
 from mizzen.embedded.paths import cluster_paths
 from mizzen.kube.api import WELL_KNOWN, ApiError, NotFound
 from mizzen.kube.http import HttpApi
@@ -25,6 +26,7 @@ pytestmark = [
 ]
 NAME = "test"
 SHELL = images.Command(entrypoint=["sh"])
+PYTHON = images.Command(entrypoint=["python3"])
 WEB = images.Command(entrypoint=["python3", "-m", "http.server"], args=["8080"])
 
 
@@ -35,7 +37,7 @@ async def api(tmp_path_factory):
     os.environ["XDG_STATE_HOME"] = str(folder)
     try:
         paths = cluster_paths(NAME)
-        images.save(paths.images, {"shell:*": SHELL, "web:*": WEB})
+        images.save(paths.images, {"shell:*": SHELL, "web:*": WEB, "python:*": PYTHON})
         await cluster.start(NAME, user_kubeconfig=folder / "kubeconfig")
         async with HttpApi.from_kubeconfig(paths.kubeconfig) as found:
             yield found
@@ -233,4 +235,20 @@ async def test_liveness_restarts_and_a_deadline_ends(api):
     found = await until(api, "late", phase("Failed"))
     assert found["status"]["reason"] == "DeadlineExceeded"
     for name in ("sick", "late"):
+        await delete(api, name)
+
+
+async def test_limits_hold_where_cgroups_can_be_written(api):
+    if hierarchy(cluster_paths(NAME).root) is None:
+        pytest.skip("no cgroup is writable here")
+    modest = shell("sleep 1000", resources={"limits": {"memory": "32Mi", "cpu": "500m"}})
+    await api.create(WELL_KNOWN.pods, pod("modest", modest), "default")
+    await until(api, "modest", is_ready)
+    python = {"name": "a", "image": "python:1", "args": ["-c", "x = 'x' * 200_000_000"]}
+    python["resources"] = {"limits": {"memory": "50Mi"}}
+    await api.create(WELL_KNOWN.pods, pod("eater", python, restartPolicy="Never"), "default")
+    found = await until(api, "eater", phase("Failed"))
+    assert state(found, "terminated")["reason"] == "OOMKilled"
+    assert state(found, "terminated")["exitCode"] == 137
+    for name in ("modest", "eater"):
         await delete(api, name)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from mizzen.embedded.box import network
+from mizzen.embedded.box import cgroups, network
 from mizzen.embedded.box.init import Go
 from mizzen.embedded.box.proc import boot_id, is_running, start_time
 from mizzen.embedded.paths import ClusterPaths
@@ -86,6 +86,7 @@ def start(paths: ClusterPaths, *, bare: bool = False) -> Box:
         found = running(paths)
         if found:
             return found
+        forget_limits(paths)
         previous = read(paths)
         with _api_listener(previous.api_port if previous else 0) as listener:
             return _make(paths, listener, bare=bare)
@@ -99,7 +100,15 @@ def stop(paths: ClusterPaths) -> bool:
         box = running(paths)
         if box:
             end(box)
+        forget_limits(paths)
         return bool(box)
+
+
+def forget_limits(paths: ClusterPaths) -> None:
+    """Remove the empty cgroups that outlive a box."""
+    found = cgroups.hierarchy(paths.root)
+    if found:
+        found.remove()
 
 
 def end(box: Box) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mizzen.embedded.box import network
+from mizzen.embedded.box.cgroups import hierarchy
 from mizzen.embedded.box.create import Box, read
 from mizzen.embedded.box.init import single_user
 from mizzen.embedded.box.messages import Inventory, Message
@@ -192,6 +193,7 @@ def _parts(api: Api, init: InitClient, paths: ClusterPaths, box: Box) -> Parts:
         host_ip=host_ip(box),
         resolver=network.DNS_ADDRESS,
         single_user=single_user(),
+        cgroups=None if single_user() else hierarchy(paths.root),
         host_paths=tuple(Path(folder).resolve() for folder in folders.split(":") if folder),
     )
 

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mizzen.embedded.box.cgroups import Limits
 from mizzen.embedded.box.messages import Mount, Process
 from mizzen.embedded.images import Command, Function, Image, invocation
+from mizzen.embedded.node import quantity
 from mizzen.embedded.node.environment import expand
 from mizzen.embedded.node.fields import Unresolved
 from mizzen.kube.api import JSON
@@ -118,6 +120,16 @@ def capabilities(spec: JSON) -> list[str]:
 def _with_mark(named: list[str], image: Image, machine: Machine) -> list[str]:
     marks = machine.single_user and isinstance(image, Function) and image.is_proxy
     return sorted({*named, "NET_ADMIN"}) if marks else named
+
+
+def limits(container: JSON) -> Limits:
+    """What the container may use at most. Raises Unresolved for what is no quantity."""
+    written = (container.get("resources") or {}).get("limits") or {}
+    try:
+        memory, cpu = (quantity.parse(written[key]) if key in written else None for key in ("memory", "cpu"))
+    except ValueError as error:
+        raise Unresolved(f"resources.limits: {error}") from error
+    return Limits(None if memory is None else int(memory), None if cpu is None else float(cpu))
 
 
 def groups(pod_security: JSON) -> list[int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mizzen.embedded import images
+from mizzen.embedded.box.cgroups import Hierarchy
 from mizzen.embedded.box.messages import Exit
 from mizzen.embedded.node.container import Machine
 from mizzen.embedded.node.environment import Source
@@ -121,6 +122,7 @@ class Parts:
     resolver: str
     single_user: bool = False
     host_paths: tuple[Path, ...] = ()
+    cgroups: Hierarchy | None = None
     exits: Exits = field(default_factory=Exits)
 
     async def sources(self, namespace: str, references: Iterable[Reference]) -> Source:

@@ -87,7 +87,10 @@ class PodSandbox:
 
     def clean_up(self) -> None:
         """Remove the Pod's folder, logs included. Raises OSError."""
-        self._parts.tokens.forget(self._pod["metadata"]["uid"])
+        uid = self._pod["metadata"]["uid"]
+        self._parts.tokens.forget(uid)
+        if self._parts.cgroups:
+            self._parts.cgroups.remove(uid)
         self.volumes.remove()
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mizzen.embedded.box.cgroups import Limits
 from mizzen.embedded.box.messages import Exit, Mount, Process
 from mizzen.embedded.box.messages import Running as RunningProcess
 from mizzen.embedded.images import Image
@@ -118,9 +119,26 @@ class Starter:
             id=f"{worker.uid}/{name}/{restarts}",
             meta=meta,
         )
+        process = self._limited(container, process, meta)
         # What a later `exec` needs, for a node that was started in between.
         meta["exec"] = msgspec.to_builtins(msgspec.structs.replace(process, mounts=[], argv=[], meta={}))
         return msgspec.structs.replace(process, meta=meta)
+
+    def _limited(self, container: JSON, process: Process, meta: dict[str, Any]) -> Process:
+        """The process in a cgroup of its own, or an event that its limits do not hold here."""
+        wanted, cgroups = containers.limits(container), self._parts.cgroups
+        why = "this machine lets the cluster write no cgroups"
+        try:
+            if cgroups:
+                group = cgroups.make(process.id, wanted)
+                meta["oom_file"] = group.oom_file
+                return msgspec.structs.replace(process, cgroups=list(group.entrances))
+        except OSError as error:
+            why = str(error)
+        if wanted != Limits():
+            message = f"resource limits are not enforced: {why}"
+            self._parts.recorder.warning(self._worker.pod, "LimitsNotEnforced", message, container["name"])
+        return process
 
     def _check_sub_paths(self, container: JSON, mounts: list[Mount]) -> None:
         """A subPath that does not exist becomes a folder in volumes that are writable, as on a kubelet."""
