@@ -6,7 +6,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ def unknown_fields(document: Any, struct: type, path: str = "") -> Iterator[Unkn
         fields = _fields(struct)
         for key, value in document.items():
             if key not in fields:
-                yield Unknown(join(path, key), _suggestion(key, fields))
+                yield Unknown(join(path, key), nearest(key, fields))
             elif value is not None:
                 yield from unknown_fields(value, fields[key], join(path, key))
         return
@@ -48,8 +48,9 @@ def unknown_fields(document: Any, struct: type, path: str = "") -> Iterator[Unkn
             yield from unknown_fields(value, item, join(path, index))
 
 
-def _suggestion(key: str, fields: Mapping[str, type]) -> str:
-    folded = {name.lower(): name for name in fields}
+def nearest(key: str, names: Iterable[str]) -> str:
+    """The name that was probably meant by `key`, however its words are joined; "" when none is near."""
+    folded = {name.lower(): name for name in names}
     close = difflib.get_close_matches(key.replace("_", "").lower(), folded, n=1, cutoff=0.6)
     return folded[close[0]] if close else ""
 

@@ -103,14 +103,15 @@ def fit(kind: ResourceType, obj: JSON, call: Call, request: Request | None = Non
     resource, structural = kind.resource, structural_schema(kind)
     if problem := schema.decoding_error(resource, obj) or _null_element(obj, ""):
         raise errors.bad_request(_cannot_handle(kind, problem))
-    unknown = schema.unknown_fields(resource, obj, structural)
+    paths = schema.unknown_fields(resource, obj, structural)
+    unknown = [schema.unknown_field_message(resource, path, structural) for path in paths]
     duplicates = (
         schema.duplicate_fields(request.body) if request and call.validation == "Strict" and _is_json(request) else []
     )
     if (unknown or duplicates) and call.validation == "Strict":
         raise errors.bad_request(_cannot_handle(kind, schema.strict_decoding_error(unknown, duplicates)))
     if call.validation == "Warn":
-        call.warnings.extend(f'unknown field "{path}"' for path in unknown)
+        call.warnings.extend(unknown)
     return schema.prune(resource, obj, structural)
 
 

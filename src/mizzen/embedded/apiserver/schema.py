@@ -10,6 +10,7 @@ from mizzen.embedded.apiserver import schema_structural
 from mizzen.embedded.apiserver.schema_definitions import OBJECT_META, REFERENCE, Node, kind_schema
 from mizzen.embedded.apiserver.schema_fields import duplicate_fields, pruned, type_error, unknown_in
 from mizzen.embedded.apiserver.schema_openapi import content_hash, openapi_v3, openapi_v3_index
+from mizzen.embedded.apiserver.schema_suggestions import meant
 from mizzen.kube.api import JSON, Resource
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "openapi_v3_index",
     "prune",
     "strict_decoding_error",
+    "unknown_field_message",
     "unknown_fields",
 ]
 
@@ -38,9 +40,16 @@ def unknown_fields(resource: Resource, obj: JSON, schema: Node | None = None) ->
     return list(unknown_in(node, obj, "")) if node is not None else []
 
 
+def unknown_field_message(resource: Resource, path: str, schema: Node | None = None) -> str:
+    """`unknown field "spec.replica"` as Kubernetes says it, and what we add: which field was probably meant."""
+    root = schema_structural.as_root(schema) if schema is not None else built_in(resource)
+    suggestion = meant(root, path) if root is not None else ""
+    return f'unknown field "{path}"' + (f' (did you mean "{suggestion}"?)' if suggestion else "")
+
+
 def strict_decoding_error(unknown: list[str], duplicates: list[str] | None = None) -> str:
-    """What `fieldValidation=Strict` answers."""
-    lines = [f'unknown field "{path}"' for path in unknown]
+    """What `fieldValidation=Strict` answers; `unknown` are messages, `duplicates` paths."""
+    lines = list(unknown)
     lines += [f'duplicate field "{path}"' for path in duplicates or ()]
     return f"strict decoding error: {', '.join(lines)}"
 

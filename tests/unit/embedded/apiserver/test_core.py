@@ -124,7 +124,7 @@ async def test_strict_validation_names_the_unknown_field(server: Server) -> None
 async def test_lax_validation_warns_and_drops(server: Server) -> None:
     _, created, answer = await server.ask("POST", CONFIGS, {**config("a"), "dta": {}})
     assert "dta" not in created
-    assert answer.headers["Warning"] == '299 - "unknown field \\"dta\\""'
+    assert answer.headers["Warning"] == '299 - "unknown field \\"dta\\" (did you mean \\"data\\"?)"'
 
 
 async def test_dry_run_leaves_nothing(server: Server) -> None:

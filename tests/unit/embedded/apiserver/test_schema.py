@@ -111,9 +111,31 @@ def test_unknown_fields_are_named_with_their_path() -> None:
         "spec.template.spec.containers[0].imagee",
         "spec.template.spec.containers[0].env[0].nam",
     ]
-    assert schema.strict_decoding_error(found[1:2], ["spec"]) == (
-        'strict decoding error: unknown field "spec.replica", duplicate field "spec"'
+    said = [schema.unknown_field_message(WELL_KNOWN.deployments, path) for path in found]
+    assert said[2:] == [
+        'unknown field "spec.template.spec.containers[0].imagee" (did you mean "image"?)',
+        'unknown field "spec.template.spec.containers[0].env[0].nam" (did you mean "name"?)',
+    ]
+    assert schema.strict_decoding_error(said[1:2], ["spec"]) == (
+        'strict decoding error: unknown field "spec.replica" (did you mean "replicas"?), duplicate field "spec"'
     )
+
+
+def test_the_field_that_was_meant_in_a_custom_resource() -> None:
+    item = {"type": "object", "properties": {"retries": {"type": "object"}}}
+    spec = {"type": "object", "properties": {"http": {"type": "array", "items": item}}}
+    root = {"type": "object", "properties": {"spec": spec}}
+    vs = Resource("networking.istio.io", "v1", "virtualservices", "VirtualService")
+    said = [
+        schema.unknown_field_message(vs, path, root)
+        for path in ("spec.http[0].retires", "spec.http[0].zebra", "metadata.lables", "sepc")
+    ]
+    assert said == [
+        'unknown field "spec.http[0].retires" (did you mean "retries"?)',
+        'unknown field "spec.http[0].zebra"',
+        'unknown field "metadata.lables" (did you mean "labels"?)',
+        'unknown field "sepc" (did you mean "spec"?)',
+    ]
 
 
 def test_open_fields_stay_open() -> None:
