@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mizzen.api.base import Resource
@@ -74,7 +74,6 @@ def told(snapshot: Snapshot) -> object:
     return [outbound(snapshot, view) for view in views], gateway(snapshot, GATEWAY), findings(snapshot)
 
 
-@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), order=st.randoms(use_true_random=False))
 def test_input_order_means_nothing(seed: int, order: Random) -> None:
     found = mesh(seed)
@@ -83,7 +82,6 @@ def test_input_order_means_nothing(seed: int, order: Random) -> None:
     assert told(Snapshot.of(found)) == told(Snapshot.of(shuffled))
 
 
-@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), other=st.integers(0, 10_000))
 def test_a_snapshot_that_was_changed_step_by_step_answers_as_a_fresh_one(seed: int, other: int) -> None:
     """The memo must never show."""
@@ -104,7 +102,6 @@ def _domains_are_unique(scope: OutboundScope) -> bool:
     return all(len(domains) == len(set(domains)) for domains in tables)
 
 
-@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_what_envoy_wants_once_stands_once(seed: int) -> None:
     snapshot = Snapshot.of(mesh(seed))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import meshes
@@ -40,7 +40,6 @@ from stories import scopes as stories_scopes
 from stories import world
 
 SEEDS = st.integers(0, 10_000)
-FEW = settings(max_examples=20, deadline=None, derandomize=True)
 
 
 def worlds(seed: int) -> Iterator[Resources]:
@@ -76,14 +75,12 @@ def network_filters(told: Resources) -> Iterator[Any]:
             yield from (unpack(each.typed_config) for each in chain.filters)
 
 
-@FEW
 @given(SEEDS)
 def test_every_cluster_that_is_named_exists(seed: int) -> None:
     for told in worlds(seed):
         assert named_clusters(told) <= set(told[CLUSTER])
 
 
-@FEW
 @given(SEEDS)
 def test_every_route_table_that_is_named_exists(seed: int) -> None:
     for told in worlds(seed):
@@ -91,7 +88,6 @@ def test_every_route_table_that_is_named_exists(seed: int) -> None:
         assert {each.rds.route_config_name for each in managers if each.HasField("rds")} <= set(told[ROUTES])
 
 
-@FEW
 @given(SEEDS)
 def test_resources_are_named_as_their_messages_say(seed: int) -> None:
     classes = {CLUSTER: Cluster, LISTENER: Listener, ROUTES: RouteConfiguration}
@@ -100,7 +96,6 @@ def test_resources_are_named_as_their_messages_say(seed: int) -> None:
             assert all(classes[url].FromString(each.body).name == name == each.name for name, each in resources.items())
 
 
-@FEW
 @given(SEEDS)
 def test_a_composed_route_table_is_what_protobuf_would_write(seed: int) -> None:
     dice = scopes.Dice(seed)
@@ -115,7 +110,6 @@ def test_a_composed_route_table_is_what_protobuf_would_write(seed: int) -> None:
     assert len(found.virtual_hosts) == len(table.hosts) + 1
 
 
-@FEW
 @given(SEEDS, st.randoms(use_true_random=False))
 def test_a_composed_assignment_is_what_protobuf_would_write(seed: int, order: Any) -> None:
     dice = scopes.Dice(seed)

@@ -47,7 +47,8 @@ def manifests(options: Options) -> list[JSON]:
 
 def to_yaml(objects: list[JSON]) -> str:
     """One YAML stream, as `manifest generate` prints it."""
-    return "---\n".join(yaml.safe_dump(one, sort_keys=False, allow_unicode=True) for one in objects)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return "---\n".join(yaml.dump(one, Dumper=dumper, sort_keys=False, allow_unicode=True) for one in objects)
 
 
 def mesh_config(options: Options) -> JSON:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mizzen.envoy.messages import RouteConfiguration, VirtualHost
@@ -20,7 +20,6 @@ def test_a_cut_varint_is_an_error() -> None:
         read_varint(b"\x80", 0)
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.lists(st.text(max_size=150), max_size=2))
 def test_composes_as_protobuf_does(names: list[str]) -> None:
     whole = RouteConfiguration(name="x" * 200, virtual_hosts=[VirtualHost(name=name) for name in names])

@@ -63,4 +63,5 @@ def test_the_injector_reads_what_is_installed() -> None:
 
 def test_the_stream_is_yaml_of_the_same_objects() -> None:
     made = manifests(read_options(["profile=minimal"]))
-    assert list(yaml.safe_load_all(to_yaml(made))) == made
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    assert list(yaml.load_all(to_yaml(made), loader)) == made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mizzen.embedded.apiserver.patch import JSON_PATCH, MERGE_PATCH, PatchError, apply_patch, json_patch, merge_patch
@@ -96,20 +96,17 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-@settings(max_examples=60, deadline=None)
 @given(documents, documents)
 def test_merging_twice_changes_nothing_more(target: Any, patch: Any) -> None:
     once = merge_patch(target, patch)
     assert merge_patch(once, patch) == once
 
 
-@settings(max_examples=60, deadline=None)
 @given(documents)
 def test_merging_into_nothing_gives_the_patch_without_nulls(patch: Any) -> None:
     assert merge_patch({}, patch) == without_nulls(patch)
 
 
-@settings(max_examples=60, deadline=None)
 @given(documents, keys, values)
 def test_add_then_remove_restores(document: Any, key: str, value: Any) -> None:
     path = "/" + key.replace("~", "~0").replace("/", "~1")

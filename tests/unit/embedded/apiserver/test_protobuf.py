@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mizzen.embedded.apiserver import protobuf
@@ -267,7 +267,6 @@ def test_every_type_in_the_table_can_be_decoded() -> None:
                 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.sampled_from([base64.b64decode(body) for body, _ in CAPTURED]), st.data())
 def test_damaged_bodies_are_refused_or_read_never_worse(good: bytes, data: st.DataObject) -> None:
     damaged = bytearray(good)

@@ -1,0 +1,24 @@
+"""How hard the property tests try, and where compiled tests are kept.
+
+`MIZZEN_THOROUGH=1` looks for new counterexamples for minutes; otherwise a small, repeatable part is tried in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# Rewriting all assertions takes longer than the tests do. Also where no bytecode may lie beside the sources, it is
+# kept from run to run.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("quick", max_examples=15, deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "thorough", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("thorough" if os.environ.get("MIZZEN_THOROUGH") else "quick")
