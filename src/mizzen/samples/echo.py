@@ -2,7 +2,8 @@
 
 `python -m mizzen.samples.echo [--port 8080] [--grpc 7070]`. Asked with `?fail=2` or the header `x-fail: 2`, the first
 two requests of a kind are answered 503 (or what `fail-status` says); of a kind are those with the same `fail-key`, or
-else the same `x-request-id`, which a retrying proxy keeps. `/count?key=KEY` tells how many came.
+else the same `x-request-id`, which a retrying proxy keeps. `/count?key=KEY` tells how many came. With `fail-at=v2` only
+the app of that version fails; `delay=1.5` makes every answer wait so many seconds.
 
 The gRPC port answers every unary method, and says SERVING to health checks. Messages have one string field, number 1,
 as those of Istio's `proto.EchoTestService/Echo`.
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -21,6 +23,7 @@ from mizzen.samples.serving import Request, Response, as_json, pod_name, serve
 
 PORT, GRPC_PORT = 8080, 7070
 GRPC_WORKERS = 8
+LONGEST_DELAY = 10.0
 SERVING = b"\x08\x01"
 """`grpc.health.v1.HealthCheckResponse{status: SERVING}`."""
 
@@ -44,8 +47,9 @@ def app(request: Request) -> Response:
         "body": request.body.decode(errors="replace"),
         "attempt": attempt,
     }
+    time.sleep(min(float(_said(request, "delay") or 0), LONGEST_DELAY))
     fails = int(_said(request, "fail") or 0)
-    if attempt <= fails:
+    if attempt <= fails and _said(request, "fail-at") in ("", answer["version"]):
         return as_json(answer, int(_said(request, "fail-status") or 503))
     return as_json(answer, indent=2)
 

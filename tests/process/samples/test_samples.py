@@ -288,6 +288,9 @@ def test_echo_fails_as_often_as_asked(started: list[Program]) -> None:
     assert codes == [503, 503, 200, 200]
     assert [echo.ask("/x", x_fail="1", x_request_id="r")[0] for _ in range(2)] == [503, 200]
     assert echo.json("/count?key=k") == {"count": 4}
+    assert [echo.ask(f"/x?fail=1&fail-key={at}&fail-at={at}")[0] for at in ("v1", "v2")] == [200, 503]
+    begun = time.monotonic()
+    assert echo.ask("/x?delay=0.2")[0] == 200 and time.monotonic() - begun >= 0.2
     answer = echo.json("/a/b?c=d", x_Test="1")
     assert (answer["version"], answer["path"], answer["headers"]["x-test"]) == ("v2", "/a/b", "1")
 
