@@ -88,7 +88,7 @@ def _pause() -> NoReturn:
         os.closerange(0, 65536)
         if _SLEEP:
             # What is ignored stays ignored over exec; and this weighs a fraction of an interpreter's pages.
-            os.execv(_SLEEP, ["pause", "infinity"])  # noqa: S606 - no shell is the point
+            os.execv(_SLEEP, ["sleep", "infinity"])  # noqa: S606 - no shell is the point
         ctypes.CDLL(None).prctl(_PR_SET_NAME, b"pause", 0, 0, 0)
         while True:
             signal.pause()
