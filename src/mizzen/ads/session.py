@@ -17,6 +17,7 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mizzen.ads.held import Held
 from mizzen.ads.store import NOTHING, Response, Store
 from mizzen.ads.target import (
     ALL_AT_ONCE,
@@ -67,10 +68,10 @@ class _Type:
     """What is known about one resource type of the stream."""
 
     wildcard: bool = False
-    names: set[str] = field(default_factory=set)
-    """Asked for by name."""
-    held: dict[str, str] = field(default_factory=dict)
-    """name -> version that the proxy has acknowledged."""
+    names: frozenset[str] | set[str] = field(default_factory=set)
+    """Asked for by name. At rest a frozen set, which proxies that ask for the same share."""
+    held: Held = field(default_factory=Held)
+    """What the proxy has acknowledged."""
     pending: set[str] = field(default_factory=set)
     """Names to look at again: target and held may differ."""
     asked: set[str] = field(default_factory=set)
@@ -106,7 +107,7 @@ class DeltaSession:
     def types(self) -> dict[str, TypeState]:
         return {
             url: TypeState(
-                held=len(state.held),
+                held=len(self.held(url)),
                 in_flight=len(state.in_flight),
                 pending=len(state.pending),
                 refused=sum(1 for refused_url, _ in self.refused if refused_url == url),
@@ -117,15 +118,26 @@ class DeltaSession:
     def held(self, type_url: str) -> dict[str, str]:
         """name -> version that the proxy has acknowledged."""
         state = self._types.get(type_url)
-        return dict(state.held) if state else {}
+        if state is None:
+            return {}
+        every = {*names(self._layers or (), type_url), *(name for name, _ in state.held.differing())}
+        versions = {name: state.held.version(name, self._target(type_url, state, name)) for name in every}
+        return {name: version for name, version in versions.items() if version is not None}
 
     def publish(self, layers: Layers) -> list[bytes]:
         """A new target. Returns what can be sent now; the rest follows with the acknowledgements."""
         old, self._layers = self._layers, layers
         for url, state in self._types.items():
             changed = self._changed(url, old, layers) if old is not None else self._everything(url, state)
-            state.pending |= changed if state.wildcard else changed & state.names
+            wanted = changed if state.wildcard else changed & state.names
+            for name in wanted:
+                state.held.rebase(name, _version(old, url, name), _version(layers, url, name))
+            state.pending |= wanted
         return self._flush()
+
+    def _target(self, url: str, state: _Type, name: str) -> str | None:
+        """The version that the proxy is to hold, if it is to hold any."""
+        return _version(self._layers, url, name) if state.wants(name) else None
 
     def _changed(self, url: str, old: Layers, new: Layers) -> frozenset[str]:
         if len(old) != len(new):
@@ -136,7 +148,8 @@ class DeltaSession:
         )
 
     def _everything(self, url: str, state: _Type) -> frozenset[str]:
-        return frozenset((*names(self._layers or (), url), *state.held, *state.names))
+        differing = (name for name, _ in state.held.differing())
+        return frozenset((*names(self._layers or (), url), *differing, *state.names))
 
     def on_request(self, request: DeltaRequest) -> list[bytes]:
         """One request of the proxy: a subscription, an acknowledgement, a refusal, or several in one."""
@@ -145,47 +158,57 @@ class DeltaSession:
             state = self._types[request.type_url] = self._opened(request)
         elif request.nonce:
             self._answered(request.type_url, state, request)
-        self._unsubscribe(state, request.unsubscribe)
+        self._unsubscribe(state, request)
         self._subscribe(state, request)
+        if state.idle and isinstance(state.names, set):
+            state.names = self._store.shared(state.names)
         return self._flush() if self._layers is not None else []
 
     def _opened(self, request: DeltaRequest) -> _Type:
         """The first request of a type on this stream. Without versions, the proxy is new and may think differently."""
         state = _Type(wildcard=request.type_url in ALL_AT_ONCE and not request.subscribe)
-        state.held = dict(request.initial_versions)
-        state.first_answer_due = not state.held and (state.wildcard or WILDCARD in request.subscribe)
-        if not state.held:
+        fresh = not request.initial_versions
+        state.first_answer_due = fresh and (state.wildcard or WILDCARD in request.subscribe)
+        if fresh:
             for key in [key for key in self.refused if key[0] == request.type_url]:
                 del self.refused[key]
         if state.wildcard:
-            state.pending |= self._everything(request.type_url, state)
+            self._want_all(state, request)
         return state
+
+    def _want_all(self, state: _Type, request: DeltaRequest) -> None:
+        """A wildcard subscription: the proxy holds what it says, and nothing else."""
+        state.wildcard = True
+        state.pending |= self._everything(request.type_url, state) | request.initial_versions.keys()
+        for name in state.pending - state.names:
+            held = request.initial_versions.get(name)
+            state.held.note(name, held, self._target(request.type_url, state, name))
 
     def _subscribe(self, state: _Type, request: DeltaRequest) -> None:
         clusters = self._types.get(CLUSTER) if request.type_url == ENDPOINTS else None
         warming = _sent(clusters) if clusters is not None else frozenset()
         for name in request.subscribe:
             if name == WILDCARD:
-                state.wildcard = True
-                state.pending |= self._everything(request.type_url, state)
+                self._want_all(state, request)
                 continue
-            state.names.add(name)
+            state.names = _with(state.names, name)
             state.pending.add(name)
-            if name not in request.initial_versions or name in warming:
+            known = None if name in warming else request.initial_versions.get(name)
+            state.held.note(name, known, self._target(request.type_url, state, name))
+            if known is None:
                 state.asked.add(name)
-                state.held.pop(name, None)
 
-    def _unsubscribe(self, state: _Type, gone: Iterable[str]) -> None:
-        for name in gone:
+    def _unsubscribe(self, state: _Type, request: DeltaRequest) -> None:
+        for name in request.unsubscribe:
             if name == WILDCARD:
                 state.wildcard = False
-                _forget(state, [name for name in state.held.keys() | state.pending if name not in state.names])
-            elif state.wildcard:  # it stays wanted; the protocol asks for an answer all the same
-                state.names.discard(name)
+                _forget(state, self._everything(request.type_url, state) - state.names)
+                continue
+            state.names = state.names - {name}
+            if state.wildcard:  # it stays wanted; the protocol asks for an answer all the same
                 state.pending.add(name)
                 state.asked.add(name)
             else:
-                state.names.discard(name)
                 _forget(state, [name])
 
     def _answered(self, url: str, state: _Type, request: DeltaRequest) -> None:
@@ -208,10 +231,10 @@ class DeltaSession:
             version = response.versions[name]
             self.refused.pop((url, name), None)
             state.alone.discard(name)
-            if version is None or not state.wants(name):
-                state.held.pop(name, None)
+            if state.wants(name):
+                state.held.note(name, version, self._target(url, state, name))
             else:
-                state.held[name] = version
+                state.held.forget(name)
 
     def _flush(self) -> list[bytes]:
         """All that may go out now, in push order: first what is new, then what goes away."""
@@ -264,7 +287,7 @@ class DeltaSession:
                     resources.append(resource)
             elif name in state.asked and url != EXTENSION:  # Envoy's warm-up would hang on a removed extension
                 removed.append(name)
-            elif name in state.held:
+            elif state.held.version(name, None) is not None:
                 waiting.add(name)
         if waiting and (not self._removals_wait(url)):
             removed += sorted(waiting)
@@ -277,7 +300,19 @@ class DeltaSession:
         refusal = self.refused.get((url, resource.name))
         if refusal is not None and refusal.version == resource.version:
             return False
-        return resource.name in state.asked or state.held.get(resource.name) != resource.version
+        return resource.name in state.asked or state.held.version(resource.name, resource.version) != resource.version
+
+
+def _version(layers: Layers | None, url: str, name: str) -> str | None:
+    found = find(layers or (), url, name)
+    return found.version if found else None
+
+
+def _with(known: frozenset[str] | set[str], name: str) -> set[str]:
+    """`known` and `name`; a shared set is copied, a set of our own grows in place."""
+    own = known if isinstance(known, set) else set(known)
+    own.add(name)
+    return own
 
 
 def _sent(state: _Type) -> frozenset[str]:
@@ -287,7 +322,7 @@ def _sent(state: _Type) -> frozenset[str]:
 
 def _forget(state: _Type, gone: Iterable[str]) -> None:
     for name in gone:
-        state.held.pop(name, None)
+        state.held.forget(name)
         for names_of in (state.pending, state.asked, state.alone):
             names_of.discard(name)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TypeAlias
@@ -42,6 +43,7 @@ class Store:
     def __init__(self) -> None:
         self._resources: WeakValueDictionary[tuple[str, str, str], Resource] = WeakValueDictionary()
         self._responses: WeakValueDictionary[tuple[object, ...], Response] = WeakValueDictionary()
+        self._names: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
         self._recent: deque[Response] = deque()
         self._recent_bytes = 0
         self._differences: dict[tuple[int, int], tuple[Named, Named, frozenset[str]]] = {}
@@ -76,6 +78,12 @@ class Store:
     def sweep(self) -> None:
         """Forget remembered differences: the states they lead from are history once a push went out."""
         self._differences.clear()
+
+    def shared(self, names: AbstractSet[str]) -> frozenset[str]:
+        """The set itself, or the equal one that others have."""
+        frozen = frozenset(names)
+        known = self._names.setdefault(hash(frozen), frozen)
+        return known if known == frozen else frozen
 
     def delta(self, type_url: str, resources: tuple[Resource, ...], removed: tuple[str, ...]) -> Response:
         key = (type_url, removed, *((resource.name, resource.version) for resource in resources))

@@ -1,0 +1,42 @@
+"""What a proxy holds, written down as its difference from what it is to hold.
+
+Of thousands of proxies with thousands of resources almost all hold exactly their target, which they share with others:
+then there is nothing to write down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+class Held:
+    """Versions by name; None is "not held". Every question and note says what the target is: a version, or None."""
+
+    __slots__ = ("_differs",)
+
+    def __init__(self) -> None:
+        self._differs: dict[str, str | None] = {}
+
+    def version(self, name: str, target: str | None) -> str | None:
+        return self._differs.get(name, target)
+
+    def note(self, name: str, version: str | None, target: str | None) -> None:
+        """The proxy holds this version now."""
+        if version != target:
+            self._differs[name] = version
+        elif name in self._differs:
+            self.forget(name)
+
+    def rebase(self, name: str, before: str | None, after: str | None) -> None:
+        """The target moved; what the proxy holds did not."""
+        self.note(name, self._differs.get(name, before), after)
+
+    def forget(self, name: str) -> None:
+        """The proxy no longer wants it, nor does the target count for it."""
+        self._differs.pop(name, None)
+        if not self._differs:
+            self._differs = {}  # a dict that was large once stays large
+
+    def differing(self) -> Iterator[tuple[str, str | None]]:
+        """Names and versions where target and proxy differ."""
+        yield from self._differs.items()
