@@ -19,9 +19,24 @@ MAX_DIRECT_RESPONSE_BODY = 1024 * 1024
 _VIRTUAL_HOSTS = RouteConfiguration.DESCRIPTOR.fields_by_name["virtual_hosts"].number
 
 
-@kept
+_FEW_HOSTS = 8
+
+
 def route_configuration(table: RouteTable, mesh: MeshConfig) -> Resource:
-    """Composed of virtual hosts that are serialised already: one that changes does not cost the others."""
+    """Composed of virtual hosts that are serialised already: one that changes does not cost the others.
+
+    Only small tables are remembered as a whole: large ones change with every edit, and memory of what they were would
+    cost more than composing them again.
+    """
+    return _small_table(table, mesh) if len(table.hosts) <= _FEW_HOSTS else _table(table, mesh)
+
+
+@kept
+def _small_table(table: RouteTable, mesh: MeshConfig) -> Resource:
+    return _table(table, mesh)
+
+
+def _table(table: RouteTable, mesh: MeshConfig) -> Resource:
     head = RouteConfiguration(
         name=table.name,
         validate_clusters=optional(False),
