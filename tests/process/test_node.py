@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mizzen.embedded import cluster, images
 from mizzen.embedded.box import create
 from mizzen.embedded.box.cgroups import hierarchy
 from mizzen.embedded.paths import cluster_paths
-from mizzen.kube.api import WELL_KNOWN, ApiError, NotFound
+from mizzen.kube.api import WELL_KNOWN, ApiError, NotFound, Resource
 from mizzen.kube.http import HttpApi
 from mizzen.kube.streams import logs
 
@@ -106,6 +107,21 @@ def node_pid():
             if parent == str(box.pid) and b"mizzen.embedded.node" in line:
                 return number
     return 0
+
+
+def pause_of(found):
+    """The pid, on this machine, of the process that holds the Pod's namespaces: its hostname tells."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            number = int(entry.name)
+            first = (entry / "status").read_text().partition("NSpid:")[2].splitlines()[0].split()[-1] == "1"
+            if first and hostname_of(number) == found["metadata"]["name"]:
+                return number
+    raise AssertionError("no pause process")
+
+
+def hostname_of(pid):
+    return subprocess.run(["nsenter", "-t", str(pid), "-u", "hostname"], capture_output=True, text=True).stdout.strip()
 
 
 async def answers_again(api, old):
@@ -252,3 +268,37 @@ async def test_limits_hold_where_cgroups_can_be_written(api):
     assert state(found, "terminated")["exitCode"] == 137
     for name in ("modest", "eater"):
         await delete(api, name)
+
+
+async def test_a_pod_whose_namespaces_were_killed_comes_back(api):
+    await api.create(WELL_KNOWN.pods, pod("phoenix", shell("sleep 1000")), "default")
+    before = await until(api, "phoenix", is_ready)
+    os.kill(pause_of(before), signal.SIGKILL)
+
+    def is_another(found):
+        return is_ready(found) and found["status"]["podIP"] != before["status"]["podIP"]
+
+    after = await until(api, "phoenix", is_another)
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 1
+    await delete(api, "phoenix")
+
+
+async def test_claims_keep_their_content(api):
+    claims = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    volumes = [{"name": "c", "persistentVolumeClaim": {"claimName": "data"}}]
+    mount = [{"name": "c", "mountPath": "/data"}]
+    writer = pod("writer", shell("echo kept > /data/x", volumeMounts=mount), volumes=volumes, restartPolicy="Never")
+    await api.create(WELL_KNOWN.pods, writer, "default")
+    await asyncio.sleep(0.3)
+    assert (await api.get(WELL_KNOWN.pods, "writer", "default"))["status"]["phase"] == "Pending"
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec}
+    await api.create(claims, claim, "default")
+    await until(api, "writer", phase("Succeeded"))
+    await delete(api, "writer")
+    assert (await api.get(claims, "data", "default"))["status"]["phase"] == "Bound"
+    reader = pod("reader", shell("cat /data/x", volumeMounts=mount), volumes=volumes, restartPolicy="Never")
+    await api.create(WELL_KNOWN.pods, reader, "default")
+    await until(api, "reader", phase("Succeeded"))
+    assert await log_of(api, "reader") == "kept\n"
+    await delete(api, "reader")

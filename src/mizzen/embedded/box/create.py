@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from mizzen.embedded.box import cgroups, network
-from mizzen.embedded.box.init import Go
+from mizzen.embedded.box.init import Go, single_user
 from mizzen.embedded.box.proc import boot_id, is_running, start_time
 from mizzen.embedded.paths import ClusterPaths
 
@@ -181,7 +181,7 @@ def _expect_pid(control: socket.socket, paths: ClusterPaths) -> int:
 
 def _join(paths: ClusterPaths, control: socket.socket, pid: int, port: int) -> Box:
     """Connect the new box to the host and record it. An error leaves it to die for want of a "go"."""
-    rootless = os.geteuid() != 0
+    rootless = os.geteuid() != 0 or single_user()
     uplink = None if rootless else network.join_host(pid, interface_name(paths))
     box = Box(
         pid=pid,

@@ -87,7 +87,7 @@ class Workers:
         if message.event == "exited" and message.process and message.process.exit:
             self._parts.exits.tell(message.id, message.process.exit)
         elif message.event == "sandbox_gone" and message.id in self._workers:
-            self._workers[message.id].sandbox.gone.set()
+            self._workers[message.id].sandbox_gone()
 
     def _seen(self, pod: JSON) -> None:
         known = self._workers.get(_uid(pod))

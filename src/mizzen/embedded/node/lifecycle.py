@@ -79,6 +79,8 @@ def next_actions(pod: JSON, facts: PodFacts, now: float) -> list[Action]:
     if is_deleted(pod) or facts.failure or is_complete(pod, facts):
         return _ending(pod, facts)
     if not facts.address:
+        if any(isinstance(each.state, Running) for each in facts.containers.values()):
+            return []  # the sandbox went by itself: first hear how each of its containers ended
         return [CreateSandbox()] if now >= facts.not_before else [Wake(facts.not_before)]
     return _running(pod, facts, now)
 

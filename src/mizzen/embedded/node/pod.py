@@ -73,6 +73,14 @@ class PodWorker:
         self.sandbox.changed(pod)
         self._wake.set()
 
+    def sandbox_gone(self) -> None:
+        """Init has reaped the Pod's last process: because we asked, or because someone killed its pid 1."""
+        self.sandbox.gone.set()
+        if not self.facts.busy:
+            self.facts = replace(self.facts, address="")
+            self.parts.recorder.normal(self.pod, "SandboxChanged", "Pod sandbox changed, it will be re-created.")
+            self._wake.set()
+
     def refresh(self) -> None:
         """A ConfigMap, a Secret or the Pod's own labels changed: bring volumes up to date."""
         if self.facts.address and not is_deleted(self.pod):

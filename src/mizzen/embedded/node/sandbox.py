@@ -13,9 +13,11 @@ from mizzen.embedded.node.fields import PodAddresses, Unresolved
 from mizzen.embedded.node.init_client import InitError
 from mizzen.embedded.node.parts import Parts
 from mizzen.embedded.node.starting import NotNow
-from mizzen.kube.api import JSON, ApiError
+from mizzen.kube.api import JSON, ApiError, NotFound, Resource
 
 log = logging.getLogger(__name__)
+
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 
 _RETRY = 5.0
 _REMOVAL_LIMIT = 30.0
@@ -52,6 +54,8 @@ class PodSandbox:
     async def create(self) -> str:
         """Volumes first, then the namespaces. The Pod's address. Raises NotNow, ApiError, OSError."""
         for volume in self._volumes():
+            if claim := volume.get("persistentVolumeClaim"):
+                await self._claim(claim["claimName"])
             try:
                 self.volumes.make(volume, self._group())
             except Unresolved as error:
@@ -67,6 +71,19 @@ class PodSandbox:
         self._address, self.pid = made.address, made.pid
         self._write_etc()
         return made.address
+
+    async def _claim(self, name: str) -> None:
+        """A claim is bound to a folder of this machine as soon as a Pod wants it. Raises NotNow, ApiError."""
+        namespace = self._pod["metadata"]["namespace"]
+        try:
+            claim = await self._parts.api.get(CLAIMS, name, namespace)
+        except NotFound as error:
+            raise NotNow("FailedScheduling", f'persistentvolumeclaim "{name}" not found') from error
+        if (claim.get("status") or {}).get("phase") != "Bound":
+            requested = (claim["spec"].get("resources") or {}).get("requests") or {}
+            modes = claim["spec"].get("accessModes") or ["ReadWriteOnce"]
+            bound = {"phase": "Bound", "accessModes": modes, "capacity": requested}
+            await self._parts.api.patch(CLAIMS, name, {"status": bound}, namespace, subresource="status")
 
     async def resume(self, address: str, pid: int) -> None:
         """Go on with a sandbox that is there."""

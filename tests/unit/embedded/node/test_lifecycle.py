@@ -128,3 +128,8 @@ def test_a_new_sandbox_starts_everything_again_but_finished_apps():
     again = in_new_sandbox(pod("a"), "a", finished)
     assert again.state == Waiting() and again.last == finished.state and again.restarts == 2
     assert in_new_sandbox(pod("a", init=("i",)), "i", finished).state == Waiting()
+
+
+def test_a_sandbox_that_went_by_itself_is_made_again_once_all_ends_are_known():
+    assert next_actions(pod("a", "b"), facts(True, address="", a=RUNS, b=ended(137)), 5.0) == []
+    assert next_actions(pod("a", "b"), facts(True, address="", a=ended(137), b=ended(137)), 5.0) == [CreateSandbox()]

@@ -1,0 +1,77 @@
+"""A cluster of somebody who is not root: one user id, and no link to the machine but sockets handed over."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+pytestmark = pytest.mark.process
+
+SCRIPT = """
+import asyncio, json, os, sys, time
+from pathlib import Path
+from mizzen.embedded import cluster, images
+from mizzen.embedded.paths import cluster_paths
+from mizzen.kube.api import WELL_KNOWN, ApiError
+from mizzen.kube.http import HttpApi
+
+POD = {
+    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web"}},
+    "spec": {"containers": [{
+        "name": "web", "image": "web:1", "securityContext": {"runAsUser": 1337},
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}},
+    }]},
+}
+SERVICE = {
+    "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+    "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+}
+
+async def main():
+    paths = cluster_paths("rootless")
+    images.save(paths.images, {"web:*": images.Command(entrypoint=["python3", "-m", "http.server", "8080"])})
+    started = await cluster.start("rootless", user_kubeconfig=paths.root / "user-kubeconfig")
+    async with HttpApi.from_kubeconfig(paths.kubeconfig) as api:
+        await api.create(WELL_KNOWN.pods, POD, "default")
+        service = await api.create(WELL_KNOWN.services, SERVICE, "default")
+        while True:
+            status = (await api.get(WELL_KNOWN.pods, "web", "default"))["status"]
+            if any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions") or ()):
+                break
+            await asyncio.sleep(0.05)
+    port = service["spec"]["ports"][0]["nodePort"]
+    print(json.dumps({"rootless": started.rootless, "address": started.address, "port": port}), flush=True)
+    sys.stdin.read()
+    await cluster.delete("rootless")
+
+asyncio.run(asyncio.wait_for(main(), 90))
+"""
+
+
+def can_unshare():
+    return subprocess.run(["unshare", "--user", "--map-root-user", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_unshare(), reason="user namespaces are forbidden here")
+def test_a_pod_answers_on_the_machines_loopback(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("r")
+    command = [sys.executable, "-c", SCRIPT]
+    if os.geteuid() == 0:
+        command = ["unshare", "--user", "--map-root-user", *command]
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder)}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            line = owner.stdout.readline()
+            assert line, (folder / "mizzen/rootless/logs/init.log").read_text()
+            told = json.loads(line)
+            assert told["rootless"] and told["address"] == "127.0.0.1"
+            with urllib.request.urlopen(f"http://127.0.0.1:{told['port']}/", timeout=10) as answer:
+                assert answer.status == 200
+        finally:
+            owner.stdin.close()
+            assert owner.wait(60) == 0
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{told['port']}/", timeout=10)
