@@ -49,12 +49,22 @@ class Store:
         self._differences: dict[tuple[int, int], tuple[Named, Named, frozenset[str]]] = {}
         self.bytes_framed = 0
 
-    def intern(self, resources: Resources) -> Resources:
-        """The same resources, with every one that exists already replaced by the one that exists."""
+    def intern(self, resources: Resources, before: Resources | None = None) -> Resources:
+        """The same resources, with every one that exists already replaced by the one that exists.
+
+        `before` is what these follow upon: where nothing changed, its very mappings are given back.
+        """
+        known = before or {}
         return {
-            type_url: {name: self._one(type_url, resource) for name, resource in named.items()}
+            type_url: self._interned(type_url, named, known.get(type_url, NOTHING))
             for type_url, named in resources.items()
         }
+
+    def _interned(self, type_url: str, named: Named, before: Named) -> Named:
+        changed = {name: self._one(type_url, one) for name, one in named.items() if before.get(name) is not one}
+        if not changed and len(named) == len(before):
+            return before
+        return {**named, **changed} if changed else named
 
     def _one(self, type_url: str, resource: Resource) -> Resource:
         return self._resources.setdefault((type_url, resource.name, resource.version), resource)

@@ -137,7 +137,7 @@ class Views:
         if scope is kept.scope:
             return
         same_clusters = _same_clusters(kept.scope, scope)
-        kept.scope, kept.resources = scope, self._store.intern(translated(scope))
+        kept.scope, kept.resources = scope, self._store.intern(translated(scope), kept.resources)
         if not same_clusters:
             self._tell_all_endpoints(kept)
 
