@@ -212,23 +212,37 @@ def _not_yaml(text: str, error: yaml.MarkedYAMLError) -> NotYaml:
     position = Position(line=mark.line + 1, column=mark.column + 1) if mark else Position(line=1, column=1)
     stray = _beside_list_items(text.splitlines(), position.line - 1)
     if stray:
-        line, key, owner = stray
+        line, keys, owner = stray
+        one, named = len(keys) == 1, " and ".join(f"`{key}`" for key in keys)
         message = (
-            f"`{key}` stands beside the list items of `{owner}`, where only items (`- …`) may stand; "
-            f"it belongs inside an item of `{owner}`: indent it as deep as the keys of that item"
+            f"{named} stand{'s' * one} beside the list items of `{owner}`, where only "
+            f"items (`- …`) may stand; {'it belongs' if one else 'they belong'} inside an item of `{owner}`: indent "
+            f"{'it' if one else 'them'} as deep as the keys of that item"
         )
-        column = text.splitlines()[line].index(key) + 1
+        column = text.splitlines()[line].index(keys[0]) + 1
         return NotYaml(message, Position(line=line + 1, column=column))
     return NotYaml(" ".join(part for part in (error.context, error.problem) if part), position)
 
 
-def _beside_list_items(lines: list[str], near: int) -> tuple[int, str, str] | None:
-    """A `key:` line at the very indent of the list items above it: (its line, its key, the key that owns the list)."""
+def _beside_list_items(lines: list[str], near: int) -> tuple[int, list[str], str] | None:
+    """`key:` lines at the very indent of the list items above: (the first's line, the keys, the key of the list)."""
     for number in range(min(near, len(lines) - 1), max(near - 3, -1), -1):
         key = _KEY_LINE.match(lines[number])
         if key and (owner := _list_owner(lines[:number], len(key[1]))):
-            return number, key[2], owner
+            return number, list(_keys_at(lines[number:], len(key[1]))), owner
     return None
+
+
+def _keys_at(lines: list[str], indent: int) -> Iterator[str]:
+    """The keys at `indent`, until something stands further to the left or is no key."""
+    for line in lines:
+        depth = len(line) - len(line.lstrip(" "))
+        if not line.strip() or line.lstrip().startswith("#") or depth > indent:
+            continue
+        key = _KEY_LINE.match(line)
+        if depth < indent or not key:
+            return
+        yield key[2]
 
 
 def _list_owner(above: list[str], indent: int) -> str | None:

@@ -42,7 +42,8 @@ def test_settings_beside_the_rules_are_told_where_they_belong() -> None:
     with pytest.raises(NotYaml) as caught:
         load(BROKEN)
     assert caught.value.position == Position(line=25, column=5)
-    assert "`retries`" in caught.value.message and "inside an item of `http`" in caught.value.message
+    assert "`retries` and `timeout` stand beside" in caught.value.message
+    assert "inside an item of `http`" in caught.value.message
 
 
 @pytest.mark.parametrize(
