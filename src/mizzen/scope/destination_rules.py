@@ -114,8 +114,9 @@ def _dropped_policies(host: str, with_policy: list[DestinationRule]) -> Iterable
             rule,
             "MZ0001",
             "spec.trafficPolicy",
-            f"This policy is not in force: DestinationRule {oldest.namespace}/{oldest.name} is older and already sets "
-            f"one for {host}. Put both into one DestinationRule; the subsets of both rules hold.",
+            f"The policy of DestinationRule {rule.namespace}/{rule.name} is not in force: DestinationRule "
+            f"{oldest.namespace}/{oldest.name} is older and already sets one for {host}. Put both into one "
+            "DestinationRule; the subsets of both rules hold.",
         )
 
 
@@ -196,3 +197,13 @@ def _rulebook(memo: Memo, groups: Mapping[Hashable, tuple[DestinationRule, ...]]
     names = sorted(map(str, groups))
     rules = {name: memo(NamespaceRules, name, groups[name], default) for name in names}
     return Rulebook(rules, mesh.root_namespace)
+
+
+def beside_others(snapshot: Snapshot, rule: DestinationRule) -> tuple[Problem, ...]:
+    """What a rule, stored or about to be, does not get because of older ones for its host."""
+    stored = snapshot.table(DestinationRule).grouped(by_namespace).get(rule.namespace, ())
+    members = [rule if one.name == rule.name else one for one in stored]
+    if rule not in members:
+        members.append(rule)
+    merged = NamespaceRules(rule.namespace, members, snapshot.mesh.default_destination_rule_export_to).rules
+    return tuple(found for one in merged for found in one.problems if found.name == rule.name)

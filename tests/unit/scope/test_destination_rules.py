@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from mizzen.api.networking import DestinationRule
+from mizzen.scope.destination_rules import beside_others
 from mizzen.scope.model import OutboundView, Resolution, Subset
 from mizzen.scope.references import findings
 from mizzen.scope.resolve import outbound
@@ -68,6 +70,16 @@ def test_two_rules_merge_and_the_user_is_told_whose_policy_is_dropped() -> None:
     assert (told["MZ0001"].name, told["MZ0001"].path) == ("circuit-breaker", "spec.trafficPolicy")
     assert "default/my-dr" in told["MZ0001"].message
     assert told["MZ0002"].path == "spec.subsets[1]"
+
+
+def test_a_rule_is_told_before_it_is_stored_whose_policy_stays() -> None:
+    first, second = world(rule("my-dr", limits(1))), world(rule("circuit-breaker", limits(9)))
+    (newcomer,) = second.table(DestinationRule)
+    (told,) = beside_others(first, newcomer)
+    assert told.code == "MZ0001"
+    assert "default/circuit-breaker is not in force: DestinationRule default/my-dr is older" in told.message
+    (known,) = first.table(DestinationRule)
+    assert beside_others(first, known) == beside_others(world(""), newcomer) == ()
 
 
 def test_a_selecting_rule_comes_first_for_the_pods_it_selects() -> None:
