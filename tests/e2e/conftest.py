@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from .mesh import Mesh
+
 MIZZEN = (sys.executable, "-m", "mizzen.cli")
 MARK = "@@done@@"
 
@@ -77,6 +79,15 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     finally:
         session.close()
         subprocess.run([*MIZZEN, "cluster", "delete"], env=session.environment, capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def mesh(shell: Shell, kubectl: str) -> Mesh:
+    """A cluster with the demo profile; what comes into the namespace `default` is injected."""
+    mesh = Mesh(shell.home, shell.environment)
+    mesh.mizzen("up")
+    mesh.kubectl("label", "namespace", "default", "istio-injection=enabled")
+    return mesh
 
 
 @pytest.fixture(scope="session")

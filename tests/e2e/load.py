@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import re
+import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -54,7 +55,8 @@ async def call(session: aiohttp.ClientSession, method: str, url: str, pattern: r
 
 
 async def load(url: str, rate: float, seconds: float, methods: list[str], pattern: str, host: str) -> Tally:
-    tally = Tally()
+    tally, stop = Tally(), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     compiled = re.compile(pattern)
     headers = {"Host": host} if host else {}
     timeout = aiohttp.ClientTimeout(total=15)
@@ -68,7 +70,13 @@ async def load(url: str, rate: float, seconds: float, methods: list[str], patter
         start = time.monotonic()
         for number in range(int(rate * seconds)):
             session = kept if number % 2 else fresh
-            calls.create_task(call(session, methods[number // 2 % len(methods)], url, compiled, tally))
+            task = calls.create_task(call(session, methods[number // 2 % len(methods)], url, compiled, tally))
+            if number == 0:
+                await task
+                print("started", flush=True)
+                start = time.monotonic()
+            if stop.is_set():
+                break
             await asyncio.sleep(max(0.0, start + (number + 1) / rate - time.monotonic()))
     return tally
 
