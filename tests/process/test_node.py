@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -302,3 +303,33 @@ async def test_claims_keep_their_content(api):
     await until(api, "reader", phase("Succeeded"))
     assert await log_of(api, "reader") == "kept\n"
     await delete(api, "reader")
+
+
+async def test_pods_reach_servers_outside_the_cluster(api):
+    """A server on the machine, at an address that the box has no route to."""
+    outside = machine_address()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, outside, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        calls = f'curl -sS http://{outside}:{port}/; curl -s --max-time 5 http://{outside}:1/; echo " $?"'
+        await api.create(WELL_KNOWN.pods, pod("caller", shell(calls), restartPolicy="Never"), "default")
+        await until(api, "caller", phase("Succeeded"))
+    assert await log_of(api, "caller") in ("hello 56\n", "hello 52\n", "hello 7\n")
+    await delete(api, "caller")
+
+
+def machine_address():
+    """An address of this machine that is not loopback; dialling a datagram socket sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.99", 9))
+        except OSError:
+            pytest.skip("this machine has no network")
+        return probe.getsockname()[0]

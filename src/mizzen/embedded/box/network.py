@@ -29,7 +29,7 @@ _BRIDGE_MAC = "02:00:0a:f4:00:01"
 """Set, so that it stays: a bridge without one takes the lowest of its ports', and when that Pod goes, every other Pod
 talks to an address nobody has for ten seconds. Each box has a bridge of its own, so all may have the same."""
 
-_LINKS = ipaddress.IPv4Network("10.245.0.0/16")
+LINKS = ipaddress.IPv4Network("10.245.0.0/16")
 """Where the /30 networks between host and boxes are taken from."""
 
 
@@ -129,11 +129,11 @@ def leave_host(interface: str) -> None:
 
 def free_link(used: list[ipaddress.IPv4Network]) -> tuple[str, str]:
     """The first /30 that overlaps none of `used`: its two addresses. Raises OSError when all are taken."""
-    for network in _LINKS.subnets(new_prefix=30):
+    for network in LINKS.subnets(new_prefix=30):
         if not any(network.overlaps(other) for other in used):
             first, second = network.hosts()
             return str(first), str(second)
-    raise OSError(f"no free /30 left in {_LINKS} for the link to the cluster; routes of this machine cover it")
+    raise OSError(f"no free /30 left in {LINKS} for the link to the cluster; routes of this machine cover it")
 
 
 def _used_networks(route: IPRoute) -> list[ipaddress.IPv4Network]:

@@ -10,6 +10,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from mizzen.embedded.box.messages import Inventory, Message
 from mizzen.embedded.node import payload, registration
 from mizzen.embedded.node.container import Machine
 from mizzen.embedded.node.dns import run_dns
+from mizzen.embedded.node.dns_upstream import Upstream
+from mizzen.embedded.node.egress import exchange, run_egress
 from mizzen.embedded.node.events import Recorder
 from mizzen.embedded.node.fields import Capacity
 from mizzen.embedded.node.init_client import InitClient, InitError
@@ -259,8 +262,10 @@ def _with_kind(informer: Informer, workers: Workers) -> Callable[[Sequence[Chang
 
 def _neighbours(parts: Parts, box: Box) -> list[Coroutine[Any, Any, None]]:
     """Services and DNS run in this process too, and node ports where the box has no address of its own."""
-    found = [run_services(parts.api), run_dns(parts.api)]
-    return found if box.interface else [*found, run_node_ports(parts.api, parts.paths.broker_socket)]
+    broker = parts.paths.broker_socket
+    upstream = Upstream(avoid=network.DNS_ADDRESS, exchange=partial(exchange, broker))
+    found = [run_services(parts.api), run_dns(parts.api, forward=upstream), run_egress(broker)]
+    return found if box.interface else [*found, run_node_ports(parts.api, broker)]
 
 
 async def _stop_or_closed(init: InitClient) -> None:

@@ -26,6 +26,15 @@ _STALE_TTL = 5
 _PAYLOAD = 1232
 
 
+Exchange: TypeAlias = Callable[[dns.message.Message, str, int, float], Awaitable[dns.message.Message]]
+"""(query, server, port, seconds) → response. Raises OSError, DNSException."""
+
+
+async def _exchange(query: dns.message.Message, server: str, port: int, limit: float) -> dns.message.Message:
+    response, _ = await dns.asyncquery.udp_with_fallback(query, server, timeout=limit, port=port)
+    return response
+
+
 def name_servers(resolv_conf: str) -> list[str]:
     """The addresses in the text of a resolv.conf, in order."""
     lines = (line.split() for line in resolv_conf.splitlines())
@@ -36,9 +45,19 @@ class Upstream:
     """A `Forward` over UDP, and TCP for what does not fit. While nobody answers, the last answer is given again."""
 
     def __init__(
-        self, servers: Sequence[str] | None = None, *, avoid: str = "", port: int = 53, patience: float = PATIENCE
+        self,
+        servers: Sequence[str] | None = None,
+        *,
+        avoid: str = "",
+        port: int = 53,
+        patience: float = PATIENCE,
+        exchange: Exchange | None = None,
     ) -> None:
-        """Without `servers`: those of /etc/resolv.conf, as it is at each question. `avoid` is our own address."""
+        """Without `servers`: those of /etc/resolv.conf, as it is at each question. `avoid` is our own address.
+
+        `exchange` asks one server; without it, over sockets of this process.
+        """
+        self._exchange = exchange or _exchange
         self._servers = servers
         self._avoid = avoid
         self._port = port
@@ -71,10 +90,7 @@ class Upstream:
         failure: Exception = OSError("there is no upstream server")
         for server in servers:
             try:
-                response, _ = await dns.asyncquery.udp_with_fallback(
-                    query, server, timeout=self._patience / len(servers), port=self._port
-                )
-                return response
+                return await self._exchange(query, server, self._port, self._patience / len(servers))
             except (OSError, dns.exception.DNSException) as error:
                 failure = error
         raise failure

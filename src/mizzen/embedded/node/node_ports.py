@@ -6,20 +6,19 @@ As root there is nothing to do here: the box has an address, and nftables does i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from mizzen.embedded.box.broker import Wanted, ask
 from mizzen.embedded.box.network import GATEWAY
+from mizzen.embedded.node.splice import splice
 from mizzen.kube.api import JSON, WELL_KNOWN, Api
 from mizzen.kube.informer import Informer
 
 log = logging.getLogger(__name__)
 
 LISTEN = "127.0.0.1"
-_CHUNK = 65536
 _RETRY = 5.0
 
 
@@ -71,28 +70,3 @@ async def _relay(port: int, reader: asyncio.StreamReader, writer: asyncio.Stream
         writer.transport.abort()
         return
     await splice((reader, writer), (inner_reader, inner_writer))
-
-
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-async def splice(one: Stream, other: Stream) -> None:
-    """Both directions, each until its end; a reset of one side resets the other."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_copy(one[0], other[1]))
-            group.create_task(_copy(other[0], one[1]))
-    except* OSError:
-        for _, writer in (one, other):
-            writer.transport.abort()
-    finally:
-        for _, writer in (one, other):
-            writer.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(_CHUNK):
-        writer.write(data)
-        await writer.drain()
-    with contextlib.suppress(OSError):  # the other side may be closed by now
-        writer.write_eof()
