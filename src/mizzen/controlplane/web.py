@@ -41,12 +41,16 @@ def _review(answer: Answer) -> Callable[[web.Request], Any]:
 def pages_app(pages: Mapping[str, Page]) -> web.Application:
     app = web.Application()
     for path, page in pages.items():
-        app.router.add_get(path, _page(page))
+        app.router.add_get(path, _page(page, local=path.startswith("/debug/")))
     return app
 
 
-def _page(page: Page) -> Callable[[web.Request], Any]:
+def _page(page: Page, *, local: bool) -> Callable[[web.Request], Any]:
+    """`local` pages tell of everybody's configuration: only for callers on istiod's loopback, as port-forwards are."""
+
     async def handle(request: web.Request) -> web.Response:
+        if local and request.remote not in ("127.0.0.1", "::1"):
+            return web.Response(status=403, text="only from istiod's own loopback: use a port-forward\n")
         try:
             content_type, text = page(request.query)
         except LookupError as error:
