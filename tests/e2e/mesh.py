@@ -68,6 +68,17 @@ class Mesh:
     def succeeds(self, *words: str) -> bool:
         return subprocess.run(words, env=self.environment, capture_output=True).returncode == 0
 
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """kubectl in the background, killed at the end of the block if it still runs."""
+        with subprocess.Popen(
+            ["kubectl", *arguments], env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     def apply(self, text: str, *flags: str, code: int = 0) -> str:
         return self.kubectl("apply", *flags, "-f", "-", stdin=text, code=code)
 
