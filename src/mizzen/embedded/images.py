@@ -39,6 +39,9 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 Image: TypeAlias = Command | Function
 
+SYSTEM_FOLDERS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu")
+"""Folders of / that every container sees, read-only."""
+
 _PROXY_COMMANDS = {"pilot-agent": "mizzen.agent.main:main", "/usr/local/bin/pilot-agent": "mizzen.agent.main:main"}
 
 BUILTIN: Mapping[str, Image] = {
@@ -128,6 +131,28 @@ def _has_registry(image: str) -> bool:
 
 def _literal_characters(glob: str) -> int:
     return len(re.sub(r"\[[^]]*\]|[*?]", "", glob))
+
+
+def program_folders(image: Command) -> list[Path]:
+    """The folders of this machine, beside `workdir`, that the image's program needs: its own, or its prefix.
+
+    A virtual environment's interpreter is a link, often into a private folder: each step of the way counts.
+    """
+    if not image.entrypoint or "/" not in image.entrypoint[0]:
+        return []
+    program = Path(image.workdir or "/", image.entrypoint[0])
+    found = [_home_of(program)]
+    while program.is_symlink():
+        program = program.parent / program.readlink()
+        found.append(_home_of(program))
+    needed = [folder for folder in found if folder.parts[1:2] and folder.parts[1] not in SYSTEM_FOLDERS]
+    return [each for each in dict.fromkeys(needed) if not image.workdir or not each.is_relative_to(image.workdir)]
+
+
+def _home_of(program: Path) -> Path:
+    """An installation's prefix if the program lies in its `bin`, else just the program's folder."""
+    folder = Path(os.path.normpath(program.parent))
+    return folder.parent if folder.name == "bin" and (folder.parent / "lib").is_dir() else folder
 
 
 def invocation(image: Image, command: Sequence[str] | None, args: Sequence[str] | None) -> tuple[list[str], str]:

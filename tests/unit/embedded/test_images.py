@@ -3,7 +3,7 @@
 import pytest
 
 from mizzen.embedded import images
-from mizzen.embedded.images import Command, Function, find, resolve, spellings
+from mizzen.embedded.images import Command, Function, find, program_folders, resolve, spellings
 
 A, B, C = Command(entrypoint=["a"]), Command(entrypoint=["b"]), Command(entrypoint=["c"])
 
@@ -49,3 +49,19 @@ def test_a_damaged_file_is_named(tmp_path):
     path.write_text('{"x": 1}')
     with pytest.raises(ValueError, match=r"images\.json"):
         images.load(path)
+
+
+def test_the_folders_that_a_program_needs(tmp_path):
+    """A virtual environment in a private home, whose interpreter is elsewhere in it."""
+    base, venv, app = tmp_path / "pyenv/3.12", tmp_path / "venvs/app", tmp_path / "src/app"
+    for folder in (base / "bin", base / "lib", venv / "bin", venv / "lib", app, tmp_path / "bin"):
+        folder.mkdir(parents=True)
+    (base / "bin/python3.12").touch()
+    (venv / "bin/python").symlink_to(base / "bin/python3.12")
+
+    def folders(program):
+        return program_folders(Command(entrypoint=[program, "app.py"], workdir=str(app)))
+
+    assert folders(str(venv / "bin/python")) == [venv, base]
+    assert folders(str(tmp_path / "bin/tool")) == [tmp_path / "bin"]
+    assert folders("python3") == folders("/usr/bin/python3") == folders("./run.sh") == []

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from mizzen.embedded.box import kernel
 from mizzen.embedded.box.messages import Mount
+from mizzen.embedded.images import SYSTEM_FOLDERS
 
-_SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu")
 _ETC = [
     "alternatives",
     "ca-certificates",
@@ -79,7 +79,7 @@ def python_folders() -> list[Path]:
     """The folders this interpreter runs from: its prefixes and what is on sys.path, an editable checkout included."""
     candidates = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path]
     folders = [Path(entry).resolve() for entry in candidates if entry.startswith("/") and Path(entry).is_dir()]
-    return outermost(folder for folder in folders if folder.parts[1:2] and folder.parts[1] not in _SYSTEM)
+    return outermost(folder for folder in folders if folder.parts[1:2] and folder.parts[1] not in SYSTEM_FOLDERS)
 
 
 def outermost(folders: Iterable[Path]) -> list[Path]:
@@ -120,7 +120,7 @@ def _lay_out(stage: Path) -> None:
 
 def _bind_system(stage: Path) -> None:
     """Folders by a bind, the merged-/usr links (/bin → usr/bin) as the links they are."""
-    for name in _SYSTEM:
+    for name in SYSTEM_FOLDERS:
         source = Path("/") / name
         if source.is_symlink():
             (stage / name).symlink_to(source.readlink())

@@ -11,7 +11,7 @@ import msgspec
 from mizzen.embedded.box.cgroups import Limits
 from mizzen.embedded.box.messages import Exit, Mount, Process
 from mizzen.embedded.box.messages import Running as RunningProcess
-from mizzen.embedded.images import Image
+from mizzen.embedded.images import Command, Image, program_folders
 from mizzen.embedded.node import container as containers
 from mizzen.embedded.node import payload
 from mizzen.embedded.node.adoption import ended
@@ -107,6 +107,9 @@ class Starter:
         env = environment(pod, container, Surroundings(sandbox.addresses, self._parts.capacity, source, services))
         mounts = containers.mounts(pod, container, image, sandbox.sources(), env)
         self._check_sub_paths(container, mounts)
+        if isinstance(image, Command):
+            own = [Mount(source=str(each), target=str(each), read_only=True) for each in program_folders(image)]
+            mounts = [*own, *mounts]
         etc = containers.etc_mounts(sandbox.files, container, str(self._termination_log(name)))
         meta: dict[str, Any] = {"container": name, "restarts": restarts, "image": container.get("image", "")}
         process = containers.process(
