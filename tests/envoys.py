@@ -56,7 +56,7 @@ class Authority:
 NODE = "sidecar~10.0.0.1~web-1.default~default.svc.cluster.local"
 
 
-def bootstrap(port: int, tls: dict[str, object], node: str = NODE) -> dict[str, object]:
+def bootstrap(port: int, tls: dict[str, object], node: str = NODE, api_type: str = "DELTA_GRPC") -> dict[str, object]:
     ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
     retry = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "0.5s"}}
     address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
@@ -69,7 +69,7 @@ def bootstrap(port: int, tls: dict[str, object], node: str = NODE) -> dict[str, 
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
         "dynamic_resources": {
             "ads_config": {
-                "api_type": "DELTA_GRPC",
+                "api_type": api_type,
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": True,
                 "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc", "retry_policy": retry}}],

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,9 @@ def resources(**by_type: list[tuple[str, object]]) -> Resources:
     }
 
 
-def eds_cluster(name: str) -> tuple[str, object]:
+def eds_cluster(name: str, **more: object) -> tuple[str, object]:
     source = {"eds_config": {"ads": {}, "resource_api_version": "V3"}}
-    return name, Cluster(name=name, type="EDS", eds_cluster_config=source)
+    return name, Cluster(name=name, type="EDS", eds_cluster_config=source, **more)
 
 
 def broken_cluster(name: str) -> tuple[str, object]:
@@ -138,6 +139,23 @@ async def test_configures_envoy_over_mutual_tls_and_follows_changes(tmp_path: Pa
         port = await proxy.port_of("front")
         assert await proxy.status(port) == 200
         fleet.streams[0].publish((world(status=418),))
+        await until(lambda: settled(fleet))
+        assert await proxy.status(port) == 418
+
+
+@pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
+async def test_a_changed_cluster_does_not_hold_up_what_follows_it(tmp_path: Path, api_type: str) -> None:
+    """It warms anew and needs its endpoints again, which Envoy does not ask for."""
+    authority, fleet = Authority(), OneTarget(world())
+    changed = {**world(status=418), **resources(clusters=[eds_cluster("one", connect_timeout=timedelta(seconds=3))])}
+    async with (
+        serving(fleet, authority) as server,
+        envoy(tmp_path, bootstrap(server.port, tls(authority), api_type=api_type)) as proxy,
+    ):
+        await until(lambda: settled(fleet) and len(fleet.streams[0].types) == 4)
+        port = await proxy.port_of("front")
+        assert await proxy.status(port) == 200
+        fleet.streams[0].publish((changed,))
         await until(lambda: settled(fleet))
         assert await proxy.status(port) == 418
 

@@ -16,7 +16,7 @@ from mizzen.ads.session import WILDCARD, TypeState
 from mizzen.ads.store import Store
 from mizzen.ads.target import ALL_AT_ONCE, REFERS_TO_CLUSTERS, Layers, Refusal, find, names, rank
 from mizzen.ads.wire import SotwRequest
-from mizzen.envoy.resources import CLUSTER, Resource
+from mizzen.envoy.resources import CLUSTER, ENDPOINTS, Resource
 
 
 @dataclass(slots=True)
@@ -114,9 +114,16 @@ class SotwSession:
         known = version == state.held or (refusal is not None and refusal.version == version)
         if known or not (resources or state.wildcard):
             return []
+        if url == CLUSTER:
+            self._send_endpoints_again()
         response = self._store.sotw(url, resources, version, version)
         state.sent, state.nonce, state.count = version, response.nonce, len(resources)
         return [response.body]
+
+    def _send_endpoints_again(self) -> None:
+        """A cluster that changed warms anew: Envoy waits for its endpoints without asking for them once more."""
+        if endpoints := self._types.get(ENDPOINTS):
+            endpoints.held, endpoints.due = "", True
 
 
 def world_version(resources: Iterable[Resource]) -> str:
