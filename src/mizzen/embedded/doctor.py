@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from mizzen.embedded.box import kernel
+from mizzen.embedded.box.cgroups import hierarchy
 from mizzen.embedded.paths import DEFAULT_NAME, ClusterPaths, cluster_paths
 
 LEAST_MEMORY = 1 << 30
@@ -45,6 +46,7 @@ def examine(name: str = DEFAULT_NAME) -> list[Finding]:
         _rules(tried),
         _capture(),
         _memory(),
+        _limits(cluster_paths(name)),
         *_state(cluster_paths(name)),
         _envoy(),
     ]
@@ -116,6 +118,12 @@ def _memory() -> Finding:
             cure = "" if ok else f"free some memory: a mesh with Bookinfo wants {LEAST_MEMORY >> 20} MiB"
             return Finding(check="memory", ok=ok, detail=f"{available >> 20} MiB available", cure=cure)
     return Finding(check="memory", ok=False, detail="no MemAvailable in /proc/meminfo", cure="use Linux 3.14 or newer")
+
+
+def _limits(paths: ClusterPaths) -> Finding:
+    enforced = os.geteuid() == 0 and hierarchy(paths.root) is not None
+    detail = "cgroups can be written" if enforced else "not enforced: no cgroup can be written (Pods run all the same)"
+    return Finding(check="resource limits", ok=True, detail=detail)
 
 
 def _state(paths: ClusterPaths) -> Iterator[Finding]:

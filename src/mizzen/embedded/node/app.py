@@ -44,6 +44,7 @@ from mizzen.kube.reflector import Change
 log = logging.getLogger("mizzen.node")
 
 _PATIENCE = 60.0
+_AFTER_FAILURE = 1.0
 
 
 class Workers:
@@ -54,6 +55,9 @@ class Workers:
         self._inventory = inventory
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._resting: dict[str, JSON] = {}
+        """Pods whose worker failed, until it is begun again."""
+        self._failures: set[asyncio.Task[None]] = set()
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
         for worker in self._workers.values():
@@ -99,6 +103,8 @@ class Workers:
             known.changed(pod)
             if labels_changed:
                 known.refresh()
+        elif _uid(pod) in self._resting:
+            self._resting[_uid(pod)] = pod
         else:
             self._begin(pod)
 
@@ -116,19 +122,28 @@ class Workers:
 
     def _vanished(self, pod: JSON) -> None:
         """Removed without us (`--force --grace-period=0`): end it all the same."""
-        worker = self._workers.get(_uid(pod))
-        if worker:
-            gone = {**pod["metadata"], "deletionTimestamp": "1970-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}
-            worker.changed({**pod, "metadata": gone})
+        gone = {**pod["metadata"], "deletionTimestamp": "1970-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}
+        if _uid(pod) in self._workers or _uid(pod) in self._resting:
+            self._seen({**pod, "metadata": gone})
 
     def _ended(self, uid: str, task: asyncio.Task[None]) -> None:
-        self._workers.pop(uid, None)
+        worker = self._workers.pop(uid)
         self._tasks.pop(uid, None)
         if not task.cancelled() and (error := task.exception()):
-            log.error("a Pod's worker failed", exc_info=error)
+            log.error("the worker of Pod %s failed", worker.pod["metadata"]["name"], exc_info=error)
+            self._resting[uid] = worker.pod
+            again = asyncio.create_task(self._begin_again(uid))
+            self._failures.add(again)
+            again.add_done_callback(self._failures.discard)
+
+    async def _begin_again(self, uid: str) -> None:
+        """With what init knows now, as a node that was started anew would."""
+        await asyncio.sleep(_AFTER_FAILURE)
+        self._inventory = await self._parts.init.inventory()
+        self._begin(self._resting.pop(uid))
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._failures]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

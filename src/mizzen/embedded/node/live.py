@@ -64,6 +64,12 @@ class Live:
         self.stdio.close()
         self.log.close()
 
+    def let_go(self) -> None:
+        """Look after it no longer, and leave it running: init keeps the other ends of its streams."""
+        self.stop_probes()
+        self.stdio.close()
+        self.log.close()
+
     def stop_probes(self) -> None:
         for task in self._tasks:
             task.cancel()

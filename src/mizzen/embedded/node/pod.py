@@ -313,7 +313,7 @@ class PodWorker:
     async def _leave(self) -> None:
         self.sandbox.close()
         for live in self.live.values():
-            live.stop_probes()
+            live.let_go()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

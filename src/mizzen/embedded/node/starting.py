@@ -182,10 +182,18 @@ class Starter:
         exited = self._parts.exits.expect(running.id)
         stdio = Stdio.adopted(running.kept, await self._parts.init.adopt(running.id))
         process = msgspec.convert(running.meta["exec"], type=Process)
-        image = self._parts.images.resolve(container.get("image") or "")
+        image = self._known_image(container)
         live = self._live(container, image, process, running, stdio, exited)
         known = worker.known(name)
         worker.follow(name, live, started=known.started, ready=known.ready)
+
+    def _known_image(self, container: JSON) -> Image | None:
+        """For `exec` by name only: a container that runs goes on whatever has become of the table."""
+        try:
+            return self._parts.images.resolve(container.get("image") or "")
+        except ValueError as error:
+            log.warning("%s", error)
+            return None
 
     def _live(
         self,

