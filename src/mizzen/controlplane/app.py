@@ -43,6 +43,8 @@ JSON: TypeAlias = dict[str, Any]
 log = logging.getLogger(__name__)
 
 INJECTOR_CONFIG_MAP = "istio-sidecar-injector"
+JUDGED_WITHIN = 0.5
+"""Seconds for which a push may hold up the status of what it brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class ControlPlane:
         self._watching = Watching(api, self._wake)
         self._status = StatusWriter(api, settings.name)
         self._pace = Pace()
+        self._judgeable = asyncio.Event()
         self._injector: tuple[object, InjectorSettings] | None = None
 
     async def run(self) -> None:
@@ -112,6 +115,8 @@ class ControlPlane:
         namespaces = self._watching.informers[Namespace]
         tasks.create_task(trust.RootPublisher(self._api, namespaces, root).run())
         tasks.create_task(WebhookKeeper(self._api, self.settings.service, self.settings.namespace, root).run())
+        self._judgeable.set()
+        tasks.create_task(self._judge_forever())
         tasks.create_task(self._status.run())
 
     # Serving
@@ -194,9 +199,19 @@ class ControlPlane:
         start = time.monotonic()
         before = self.snapshot
         if self._apply(changes):
-            self.fleet.advance(self.snapshot, touched(before, self.snapshot, changes), began)
-            self._status.settle(self.snapshot, self.fleet.views.problems(), self._watching.undecodable)
+            found = touched(before, self.snapshot, changes)
+            self.fleet.advance(self.snapshot, found, began)
+            if found.scopes:
+                self._judgeable.set()
         self._pace.pushed(start, time.monotonic())
+
+    async def _judge_forever(self) -> None:
+        """Proxies first: what is to be said about objects is worked out when a push has arrived, or takes long."""
+        while True:
+            await self._judgeable.wait()
+            await self.fleet.at_rest(JUDGED_WITHIN)
+            self._judgeable.clear()
+            self._status.settle(self.snapshot, self.fleet.views.problems(), self._watching.undecodable)
 
     def _apply(self, changes: list[Change]) -> bool:
         """Whether that makes a difference."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mizzen.ads.server import Refused, Stream
@@ -61,6 +62,8 @@ class Fleet:
         self.pushes = 0
         self._changes: list[_Change] = []
         self._moved = asyncio.Event()
+        self._rest = asyncio.Event()
+        self._rest.set()
 
     # What the discovery server tells
 
@@ -119,6 +122,7 @@ class Fleet:
         self.store.sweep()
         if waiting:
             self._changes.append(_Change(began, waiting))
+            self._rest.clear()
 
     def _change_views(self, touched: Touched) -> None:
         for member in self.connected.values():
@@ -150,10 +154,17 @@ class Fleet:
             if not change.waiting and now is not None:
                 self.latency.observe(now - change.began)
         self._changes = [change for change in self._changes if change.waiting]
+        if not self._changes:
+            self._rest.set()
 
     @property
     def settled(self) -> bool:
         return not self._changes
+
+    async def at_rest(self, seconds: float) -> None:
+        """Returns when all proxies hold what they were told, and at the latest after so many seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._rest.wait(), seconds)
 
     def proxies(self) -> Iterable[Connected]:
         return self.connected.values()

@@ -28,7 +28,7 @@ _RETRY_SECONDS = 1.0
 
 def wanted_status(generation: int, problems: Iterable[Problem]) -> JSON:
     """Without times: those are put in when it is written."""
-    found = sorted(problems, key=lambda one: (one.level, one.code, one.path, one.message))
+    found = _ordered(problems)
     failed = any(problem.level == "error" for problem in found)
     condition = {
         "type": CONDITION,
@@ -46,6 +46,10 @@ def wanted_status(generation: int, problems: Iterable[Problem]) -> JSON:
         "conditions": [condition],
         **({"validationMessages": messages} if messages else {}),
     }
+
+
+def _ordered(problems: Iterable[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda one: (one.level, one.code, one.path, one.message))
 
 
 def says_the_same(known: Mapping[str, Any] | None, wanted: JSON) -> bool:
@@ -66,7 +70,10 @@ class StatusWriter:
     def __init__(self, api: Api, manager: str) -> None:
         self._api = api
         self._options = WriteOptions(manager=manager)
+        self._judged: dict[tuple[Kind, Key], tuple[Object[Any], list[Problem]]] = {}
+        """What was found about each object at the last `settle`: what is the same again is not looked at again."""
         self._wanted: dict[tuple[Kind, Key], tuple[Object[Any], JSON]] = {}
+        """What has to be written."""
         self._written: dict[tuple[Kind, Key], JSON] = {}
         self._changed = asyncio.Event()
 
@@ -77,20 +84,30 @@ class StatusWriter:
         by_object: dict[tuple[str, str, str], list[Problem]] = {}
         for problem in {*problems, *findings(snapshot)}:
             by_object.setdefault((problem.kind, problem.namespace, problem.name), []).append(problem)
-        self._wanted = {}
+        before, self._judged = self._judged, {}
         for kind in MESH_KINDS:
             for obj in snapshot.table(kind):
                 assert isinstance(obj, Object)
-                found = by_object.get((kind.__name__, obj.namespace, obj.name), [])
-                if reason := undecodable.get((kind, (obj.namespace, obj.name))):
-                    found = [*found, _unread(kind, obj, reason)]
                 key = (kind, (obj.namespace, obj.name))
-                wanted = wanted_status(obj.metadata.generation, found)
-                if not says_the_same(self._written.get(key, obj.status), wanted):
-                    self._wanted[key] = (obj, wanted)
-        self._written = {key: known for key, known in self._written.items() if snapshot.get(key[0], *key[1])}
+                found = _ordered(by_object.get((kind.__name__, obj.namespace, obj.name), ()))
+                if reason := undecodable.get(key):
+                    found = [*found, _unread(kind, obj, reason)]
+                self._judged[key] = verdict = (obj, found)
+                known = before.get(key)
+                if known is None or known[0] is not obj or known[1] != found:
+                    self._judge(key, *verdict)
+        for gone in before.keys() - self._judged.keys():
+            self._wanted.pop(gone, None)
+            self._written.pop(gone, None)
         if self._wanted:
             self._changed.set()
+
+    def _judge(self, key: tuple[Kind, Key], obj: Object[Any], found: list[Problem]) -> None:
+        wanted = wanted_status(obj.metadata.generation, found)
+        if says_the_same(self._written.get(key, obj.status), wanted):
+            self._wanted.pop(key, None)
+        else:
+            self._wanted[key] = (obj, wanted)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -112,6 +129,8 @@ class StatusWriter:
                 MESH_KINDS[kind], name, {"status": status}, namespace, subresource="status", options=self._options
             )
             self._written[key] = wanted
+            if self._wanted.get(key) == (obj, wanted):
+                del self._wanted[key]
         except (NotFound, Conflict):
             return
         except ApiError as error:

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from mizzen.api.base import Problem, Resource
 from mizzen.api.networking import Destination, DestinationRule, Gateway, HTTPRoute, TCPRoute, TLSRoute, VirtualService
-from mizzen.scope.destination_rules import lookup, rulebook
+from mizzen.scope.destination_rules import Rulebook, lookup, rulebook
 from mizzen.scope.gateways import Opened, missing_for
 from mizzen.scope.hosts import full_name, intersection, is_wildcard, subset_of
+from mizzen.scope.memo import Memo
 from mizzen.scope.problems import problem
-from mizzen.scope.routes import MESH, all_routes, gateway_names
+from mizzen.scope.routes import MESH, AllRoutes, all_routes, gateway_names
 from mizzen.scope.services import Catalog, catalog
-from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.snapshot import Snapshot, Table
 
 NOT_FOUND, HOST_NOT_IN_GATEWAY, UNKNOWN_RULE_HOST = "IST0101", "IST0132", "IST0174"
 PORT_REQUIRED, CONFLICTING_HOSTS = "IST0112", "IST0109"
 
 
+class _Known(NamedTuple):
+    """What objects refer to. Objects of before are asked again only when something in here is another."""
+
+    services: Catalog
+    rules: Rulebook
+    gateways: Table[Gateway]
+    memo: Memo
+
+
 def dangling(snapshot: Snapshot, obj: Resource) -> tuple[Problem, ...]:
     """Warnings about one object, stored or about to be; () for kinds that refer to nothing."""
+    memo, services = snapshot.memo, catalog(snapshot)
     if isinstance(obj, VirtualService):
-        return tuple(_virtual_service(snapshot, obj))
+        return memo(_virtual_service, memo(_Known, services, rulebook(snapshot), snapshot.table(Gateway), memo), obj)
     if isinstance(obj, DestinationRule):
-        return tuple(_destination_rule(snapshot, obj))
+        return memo(_destination_rule, services, obj)
     if isinstance(obj, Gateway):
-        return tuple(_gateway(obj))
+        return memo(_gateway, obj)
     return ()
 
 
@@ -35,21 +47,24 @@ def findings(snapshot: Snapshot) -> tuple[Problem, ...]:
     objects = sorted((obj for kind in kinds for obj in snapshot.table(kind)), key=_order)
     own = [found for obj in objects for found in dangling(snapshot, obj)]
     merged = [found for rules in rulebook(snapshot) for rule in rules.rules for found in rule.problems]
-    return (*own, *merged, *_conflicting_hosts(snapshot))
+    return (*own, *merged, *snapshot.memo(_conflicting_hosts, all_routes(snapshot)))
 
 
 def _order(obj: Resource) -> tuple[str, str, str]:
     return type(obj).__name__, obj.namespace, obj.name
 
 
-def _virtual_service(snapshot: Snapshot, obj: VirtualService) -> Iterator[Problem]:
+def _virtual_service(known: _Known, obj: VirtualService) -> tuple[Problem, ...]:
+    return (*_routes(known, obj), *_gateways(known, obj))
+
+
+def _routes(known: _Known, obj: VirtualService) -> Iterator[Problem]:
     for index, rule in enumerate(obj.spec.http):
         for path, wanted in _destinations(f"spec.http[{index}]", rule):
-            yield from _destination(snapshot, obj, path, wanted)
+            yield from _destination(known, obj, path, wanted)
     for path, connections in _connection_rules(obj):
         for number, route in enumerate(connections.route):
-            yield from _destination(snapshot, obj, f"{path}.route[{number}].destination", route.destination)
-    yield from _gateways(snapshot, obj)
+            yield from _destination(known, obj, f"{path}.route[{number}].destination", route.destination)
 
 
 def _connection_rules(obj: VirtualService) -> Iterator[tuple[str, TLSRoute | TCPRoute]]:
@@ -66,8 +81,8 @@ def _destinations(path: str, rule: HTTPRoute) -> Iterator[tuple[str, Destination
         yield f"{path}.mirrors[{index}].destination", mirror.destination
 
 
-def _destination(snapshot: Snapshot, obj: VirtualService, path: str, wanted: Destination) -> Iterator[Problem]:
-    services = catalog(snapshot)
+def _destination(known: _Known, obj: VirtualService, path: str, wanted: Destination) -> Iterator[Problem]:
+    services = known.services
     host = full_name(wanted.host, obj.namespace).lower()
     service = services.resolve(host)
     if service is None:
@@ -84,7 +99,7 @@ def _destination(snapshot: Snapshot, obj: VirtualService, path: str, wanted: Des
     if wanted.port is None and len(service.ports) > 1:
         message = f"Service {service.host} has several ports; say which one with port.number, or the caller's is used."
         yield problem(obj, PORT_REQUIRED, path, message)
-    if wanted.subset and not _has_subset(snapshot, obj.namespace, service.host, service.namespace, wanted.subset):
+    if wanted.subset and not _has_subset(known, obj.namespace, service.host, service.namespace, wanted.subset):
         message = (
             f"Referenced host+subset in destinationrule not found: no DestinationRule for {service.host} defines the "
             f"subset {wanted.subset}; requests to it get 503 until one does."
@@ -99,18 +114,18 @@ def _meant(services: Catalog, host: str) -> str:
     return f"; did you mean {full}?" if dot and "." not in namespace and full in services.by_host and name else ""
 
 
-def _has_subset(snapshot: Snapshot, namespace: str, host: str, owner: str, subset: str) -> bool:
-    rule = lookup(snapshot.memo, rulebook(snapshot), namespace, frozenset(), owner).rule(host)
+def _has_subset(known: _Known, namespace: str, host: str, owner: str, subset: str) -> bool:
+    rule = lookup(known.memo, known.rules, namespace, frozenset(), owner).rule(host)
     return rule is not None and rule.subset(subset) is not None
 
 
-def _gateways(snapshot: Snapshot, obj: VirtualService) -> Iterator[Problem]:
+def _gateways(known: _Known, obj: VirtualService) -> Iterator[Problem]:
     for index, name in enumerate(obj.spec.gateways):
         full = next(iter(gateway_names((name,), obj.namespace)))
         if full == MESH:
             continue
         namespace, _, own = full.partition("/")
-        found = snapshot.get(Gateway, namespace, own)
+        found = known.gateways.get(namespace, own)
         path = f"spec.gateways[{index}]"
         if found is None:
             yield problem(obj, NOT_FOUND, path, f"Referenced gateway not found: there is no Gateway {full} yet.")
@@ -137,26 +152,33 @@ def _server_hosts(gateway: Gateway, hosts: tuple[str, ...], namespace: str) -> I
             yield name.lower()
 
 
-def _destination_rule(snapshot: Snapshot, obj: DestinationRule) -> Iterator[Problem]:
+def _destination_rule(services: Catalog, obj: DestinationRule) -> tuple[Problem, ...]:
     host = full_name(obj.spec.host, obj.namespace).lower()
-    known = catalog(snapshot).by_host
+    known = services.by_host
     found = any(subset_of(name, host) for name in known) if is_wildcard(host) else host in known
-    if not found:
-        message = f"Host {obj.spec.host} ({host}) is no service of the mesh, so this rule has no effect until it is."
-        yield problem(obj, UNKNOWN_RULE_HOST, "spec.host", message)
+    if found:
+        return ()
+    message = f"Host {obj.spec.host} ({host}) is no service of the mesh, so this rule has no effect until it is."
+    return (problem(obj, UNKNOWN_RULE_HOST, "spec.host", message),)
 
 
-def _gateway(obj: Gateway) -> Iterator[Problem]:
-    for index, server in enumerate(obj.spec.servers):
-        missing = missing_for(Opened(gateway=obj, index=index, server=server, port=server.port.number))
-        if missing:
-            yield problem(obj, "MZ0003", f"spec.servers[{index}]", missing)
+def _gateway(obj: Gateway) -> tuple[Problem, ...]:
+    opened = (
+        Opened(gateway=obj, index=index, server=server, port=server.port.number)
+        for index, server in enumerate(obj.spec.servers)
+    )
+    lacking = ((one.index, missing_for(one)) for one in opened)
+    return tuple(problem(obj, "MZ0003", f"spec.servers[{index}]", missing) for index, missing in lacking if missing)
 
 
-def _conflicting_hosts(snapshot: Snapshot) -> Iterator[Problem]:
+def _conflicting_hosts(routes: AllRoutes) -> tuple[Problem, ...]:
+    return tuple(_conflicts(routes))
+
+
+def _conflicts(routes: AllRoutes) -> Iterator[Problem]:
     """For sidecars the oldest VirtualService of a host has it alone; the others are told so."""
     first: dict[str, VirtualService] = {}
-    for one in all_routes(snapshot).everything:
+    for one in routes.everything:
         for index, host in enumerate(one.hosts if MESH in one.gateways else ()):
             oldest = first.setdefault(host, one.object)
             if oldest is not one.object and one.audience.everyone:
