@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 
 import pytest
@@ -51,6 +52,18 @@ asyncio.run(asyncio.wait_for(main(), 90))
 """
 
 
+def status_of(url, limit=10.0):
+    """What answers, once something does: rules follow a ready Pod by some milliseconds."""
+    deadline = time.monotonic() + limit
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.status
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 def can_unshare():
     return subprocess.run(["unshare", "--user", "--map-root-user", "true"], capture_output=True).returncode == 0
 
@@ -68,8 +81,7 @@ def test_a_pod_answers_on_the_machines_loopback(tmp_path_factory):
             assert line, (folder / "mizzen/rootless/logs/init.log").read_text()
             told = json.loads(line)
             assert told["rootless"] and told["address"] == "127.0.0.1"
-            with urllib.request.urlopen(f"http://127.0.0.1:{told['port']}/", timeout=10) as answer:
-                assert answer.status == 200
+            assert status_of(f"http://127.0.0.1:{told['port']}/") == 200
         finally:
             owner.stdin.close()
             assert owner.wait(60) == 0
