@@ -1,7 +1,7 @@
 """Many proxies in one process: delta ADS over mutual TLS, as Envoy speaks it, with honest acknowledgements.
 
 Reads one JSON line from stdin, {"port", "proxies": [{"node", "certificate"}], "certificates": [{"key", "chain",
-"root"}]}, then for each line `report` it prints what it received since the last report. Proxies of one certificate share a
+"root"}]}, then for each line `report` it prints what it received so far. Proxies of one certificate share a
 connection. They subscribe by name to the endpoints of the clusters and the routes of the listeners that they are told,
 and say what they hold when they connect again. A response that was seen before is not parsed again.
 """

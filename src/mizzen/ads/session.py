@@ -13,12 +13,12 @@ What it promises, after any interleaving of targets, acknowledgements, refusals 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mizzen.ads.held import Held
-from mizzen.ads.store import NOTHING, Response, Store
+from mizzen.ads.store import Response, Store
 from mizzen.ads.target import (
     ALL_AT_ONCE,
     ONE_PER_RESPONSE,
@@ -96,12 +96,16 @@ class DeltaSession:
     def __init__(self, store: Store, refused: MutableMapping[tuple[str, str], Refusal] | None = None) -> None:
         self._store = store
         self._types: dict[str, _Type] = {}
+        """In push order."""
         self._layers: Layers | None = None
         self.refused: MutableMapping[tuple[str, str], Refusal] = {} if refused is None else refused
 
     @property
     def settled(self) -> bool:
-        return self._layers is not None and all(state.idle for state in self._types.values())
+        for state in self._types.values():  # a loop: this is asked at each acknowledgement of each proxy
+            if state.in_flight or state.pending:
+                return False
+        return self._layers is not None
 
     @property
     def types(self) -> dict[str, TypeState]:
@@ -127,8 +131,10 @@ class DeltaSession:
     def publish(self, layers: Layers) -> list[bytes]:
         """A new target. Returns what can be sent now; the rest follows with the acknowledgements."""
         old, self._layers = self._layers, layers
-        for url, state in self._types.items():
-            changed = self._changed(url, old, layers) if old is not None else self._everything(url, state)
+        for url, changed in self._changed(old, layers).items():
+            state = self._types.get(url)
+            if state is None:
+                continue
             wanted = changed if state.wildcard else changed & state.names
             for name in wanted:
                 state.held.rebase(name, _version(old, url, name), _version(layers, url, name))
@@ -139,13 +145,16 @@ class DeltaSession:
         """The version that the proxy is to hold, if it is to hold any."""
         return _version(self._layers, url, name) if state.wants(name) else None
 
-    def _changed(self, url: str, old: Layers, new: Layers) -> frozenset[str]:
+    def _changed(self, old: Layers | None, new: Layers) -> Mapping[str, frozenset[str]]:
+        """Names to look at again, by type."""
+        if old is None:
+            return {url: self._everything(url, state) for url, state in self._types.items()}
         if len(old) != len(new):
-            return frozenset((*names(old, url), *names(new, url)))
-        steps = zip(old, new, strict=True)
-        return frozenset().union(
-            *(self._store.difference(a.get(url, NOTHING), b.get(url, NOTHING)) for a, b in steps if a is not b)
-        )
+            return {url: frozenset((*names(old, url), *names(new, url))) for url in self._types}
+        steps = [self._store.step(a, b) for a, b in zip(old, new, strict=True) if a is not b]
+        if len(steps) == 1:
+            return steps[0]
+        return {url: frozenset().union(*(step.get(url, ()) for step in steps)) for url in self._types}
 
     def _everything(self, url: str, state: _Type) -> frozenset[str]:
         differing = (name for name, _ in state.held.differing())
@@ -155,7 +164,8 @@ class DeltaSession:
         """One request of the proxy: a subscription, an acknowledgement, a refusal, or several in one."""
         state = self._types.get(request.type_url)
         if state is None:
-            state = self._types[request.type_url] = self._opened(request)
+            state = self._opened(request)
+            self._types = dict(sorted([*self._types.items(), (request.type_url, state)], key=lambda one: rank(one[0])))
         elif request.nonce:
             self._answered(request.type_url, state, request)
         self._unsubscribe(state, request)
@@ -239,8 +249,9 @@ class DeltaSession:
     def _flush(self) -> list[bytes]:
         """All that may go out now, in push order: first what is new, then what goes away."""
         sent: list[bytes] = []
-        ordered = sorted(self._types, key=rank)
-        for url in (*ordered, *(url for url in ordered if url in REFERRED_TO)):
+        if not any(state.pending or state.first_answer_due for state in self._types.values()):
+            return sent
+        for url in (*self._types, *(url for url in self._types if url in REFERRED_TO)):
             state = self._types[url]
             if not state.in_flight and (state.pending or state.first_answer_due) and not self._held_back(url):
                 sent += self._send(url, state)

@@ -1,7 +1,7 @@
 """The resources of all proxies, addressed by content, and the responses that carry them.
 
 What two views have in common exists once (`intern`), the difference between two states is worked out once however many
-proxies take that step (`difference`), and a response of equal content is framed once and shared by all streams.
+proxies take that step (`step`), and a response of equal content is framed once and shared by all streams.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Store:
         self._names: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
         self._recent: deque[Response] = deque()
         self._recent_bytes = 0
-        self._differences: dict[tuple[int, int], tuple[Named, Named, frozenset[str]]] = {}
+        self._steps: dict[tuple[int, int], tuple[Resources, Resources, Mapping[str, frozenset[str]]]] = {}
         self.bytes_framed = 0
 
     def intern(self, resources: Resources, before: Resources | None = None) -> Resources:
@@ -75,19 +75,18 @@ class Store:
         alive = list(self._resources.values())
         return len(alive), sum(len(resource.body) for resource in alive)
 
-    def difference(self, old: Named, new: Named) -> frozenset[str]:
-        """Names whose version differs, or that only one side has. Remembered until `sweep`."""
-        if old is new:
-            return frozenset()
+    def step(self, old: Resources, new: Resources) -> Mapping[str, frozenset[str]]:
+        """By type, the names whose version differs, or that only one side has. Remembered until `sweep`."""
         key = (id(old), id(new))
-        if (known := self._differences.get(key)) is None:
-            known = (old, new, _changed(old, new))  # holding both sides keeps their ids from being used again
-            self._differences[key] = known
+        if (known := self._steps.get(key)) is None:
+            found = {url: _changed(old.get(url, NOTHING), new.get(url, NOTHING)) for url in {**old, **new}}
+            known = (old, new, {url: names for url, names in found.items() if names})
+            self._steps[key] = known  # holding both sides keeps their ids from being used again
         return known[2]
 
     def sweep(self) -> None:
-        """Forget remembered differences: the states they lead from are history once a push went out."""
-        self._differences.clear()
+        """Forget remembered steps: the states they lead from are history once a push went out."""
+        self._steps.clear()
 
     def shared(self, names: AbstractSet[str]) -> frozenset[str]:
         """The set itself, or the equal one that others have."""
@@ -117,6 +116,8 @@ class Store:
 
 
 def _changed(old: Named, new: Named) -> frozenset[str]:
+    if old is new:
+        return frozenset()
     gone = (name for name in old if name not in new)
     other = (
         name for name, resource in new.items() if (known := old.get(name)) is None or known.version != resource.version
