@@ -41,6 +41,8 @@ def within_chance(hits: int, total: int, share: float) -> bool:
 class Mesh:
     """One cluster, named as in `mizzen … --name`."""
 
+    words = (sys.executable, "-m", "mizzen.cli")
+
     def __init__(self, home: Path, environment: dict[str, str], name: str = "mizzen") -> None:
         self.name = name
         self.state = home / "state" / "mizzen" / name
@@ -52,7 +54,7 @@ class Mesh:
     # Commands
 
     def mizzen(self, *arguments: str, code: int = 0) -> str:
-        return self.command(sys.executable, "-m", "mizzen.cli", *arguments, code=code)
+        return self.command(*self.words, *arguments, code=code)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, code: int = 0) -> str:
         return self.command("kubectl", *arguments, stdin=stdin, code=code)

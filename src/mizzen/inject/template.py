@@ -227,7 +227,9 @@ def _istiod(subject: Subject) -> str:
 
 
 def _ports(subject: Subject) -> list[JSON]:
-    return [port for one in subject.app_containers for port in one.get("ports") or ()]
+    """With the protocol that the API server fills in, so that YAML that has not been there gives the same Pod."""
+    ports = (port for one in subject.app_containers for port in one.get("ports") or ())
+    return [{"protocol": "TCP", **port} for port in ports]
 
 
 def _json(value: object) -> str:

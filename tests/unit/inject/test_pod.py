@@ -98,7 +98,8 @@ def test_who_the_pod_belongs_to() -> None:
     found = environment(injected(given))
     assert found["ISTIO_META_OWNER"] == "kubernetes://apis/apps/v1/namespaces/shop/deployments/web-v1"
     assert found["ISTIO_META_WORKLOAD_NAME"] == "web-v1"
-    assert json.loads(found["ISTIO_META_POD_PORTS"]) == [{"containerPort": 9080, "name": "http"}]
+    ports = [{"containerPort": 9080, "name": "http", "protocol": "TCP"}]
+    assert json.loads(found["ISTIO_META_POD_PORTS"]) == ports
     assert found["ISTIO_META_APP_CONTAINERS"] == "app"
 
 
