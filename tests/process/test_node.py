@@ -71,6 +71,10 @@ async def until(api, name, holds, limit=20.0):
         await asyncio.sleep(0.05)
 
 
+def restarted(found):
+    return any(each["restartCount"] >= 1 for each in found["status"].get("containerStatuses") or ())
+
+
 def is_ready(found):
     conditions = found["status"].get("conditions") or ()
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
@@ -248,7 +252,7 @@ async def test_liveness_restarts_and_a_deadline_ends(api):
     sick["livenessProbe"] = {"exec": {"command": ["test", "-e", "/tmp/ok"]}, "periodSeconds": 1, "failureThreshold": 1}
     await api.create(WELL_KNOWN.pods, pod("sick", sick), "default")
     await api.create(WELL_KNOWN.pods, pod("late", shell("sleep 1000"), activeDeadlineSeconds=1), "default")
-    await until(api, "sick", lambda each: each["status"]["containerStatuses"][0]["restartCount"] >= 1)
+    await until(api, "sick", restarted)
     found = await until(api, "late", phase("Failed"))
     assert found["status"]["reason"] == "DeadlineExceeded"
     for name in ("sick", "late"):
