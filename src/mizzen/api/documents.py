@@ -221,7 +221,14 @@ def _not_yaml(text: str, error: yaml.MarkedYAMLError) -> NotYaml:
         )
         column = text.splitlines()[line].index(keys[0]) + 1
         return NotYaml(message, Position(line=line + 1, column=column))
+    if "\t" in _indentation(text.splitlines(), position.line - 1):
+        return NotYaml("a tab stands in the indentation; YAML takes spaces only", position)
     return NotYaml(" ".join(part for part in (error.context, error.problem) if part), position)
+
+
+def _indentation(lines: list[str], number: int) -> str:
+    line = lines[number] if number < len(lines) else ""
+    return line[: len(line) - len(line.lstrip())]
 
 
 def _beside_list_items(lines: list[str], near: int) -> tuple[int, list[str], str] | None:

@@ -91,7 +91,7 @@ def _not_a_kind(document: Mapping[str, Any]) -> Findings:
 def _effect(document: Mapping[str, Any]) -> Findings:
     kind = _kind(document)
     for path, entry in not_honoured(kind.kind, document) if kind else ():
-        what = path or f"kind {entry.kind}"
+        what = "this field" if path else f"the kind {entry.kind}"
         message = f"{what} is legal in Istio, but has no effect in this version: {entry.reason}"
         yield (
             Finding(path, message, code=NOT_HONOURED)

@@ -8,6 +8,7 @@ import click
 
 from mizzen.cli import exits, render, talk
 from mizzen.cli.clusters import name_option
+from mizzen.cli.groups import Group
 from mizzen.cli.options import run
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def delete_cluster(name: str) -> None:
     talk.say(f"✔ Cluster {name} is deleted" if deleted else f"there is no cluster {name}")
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """The bare cluster, without a mesh."""
 

@@ -23,8 +23,19 @@ R = TypeVar("R")
 
 def name_option(function: Callable[P, R]) -> Callable[P, R]:
     return click.option(
-        "--name", default=DEFAULT_NAME, show_default=True, envvar="MIZZEN_CLUSTER", help="Which embedded cluster."
+        "--name",
+        default=DEFAULT_NAME,
+        show_default=True,
+        envvar="MIZZEN_CLUSTER",
+        callback=checked,
+        help="Which embedded cluster.",
     )(function)
+
+
+def checked(_: click.Context, __: click.Parameter, name: str) -> str:
+    """The name, if a cluster can have it. Raises Failure."""
+    paths_of(name)
+    return name
 
 
 def paths_of(name: str) -> ClusterPaths:
@@ -48,6 +59,8 @@ def with_cluster(name: str, use: Callable[[HttpApi], Awaitable[R]]) -> R:
     """Connect to an embedded cluster, whatever the kubeconfig says; do; disconnect."""
     from mizzen.embedded.cluster import connection
 
+    running_cluster(name)
+
     async def session() -> R:
         async with connection(name) as api:
             return await use(api)
@@ -64,11 +77,7 @@ def default_kubeconfig() -> Path | None:
 
 
 async def connect(kubeconfig: str | None, context: str | None) -> HttpApi:
-    """The cluster that kubectl would talk to. Raises Failure when no kubeconfig leads anywhere."""
-    from mizzen.kube.config import ConfigError
+    """The cluster that kubectl would talk to. Raises ConfigError when no kubeconfig leads anywhere."""
     from mizzen.kube.http import connect as connect_http
 
-    try:
-        return await connect_http(kubeconfig or default_kubeconfig(), context)
-    except ConfigError as error:
-        raise exits.Failure(str(error), "`mizzen up` starts a cluster; -c names a kubeconfig") from error
+    return await connect_http(kubeconfig or default_kubeconfig(), context)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from mizzen.cli import talk
+from mizzen.cli.groups import Group
 from mizzen.cli.options import Where, where, with_api
+from mizzen.cli.pods import proxied_pod
 
 if TYPE_CHECKING:
     from mizzen.kube.http import HttpApi
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 ADMIN_PORT = 15000
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Open a page of the mesh; Ctrl-C ends it."""
 
@@ -32,9 +34,7 @@ def envoy(pod: str, port: int, address: str, browser: bool, where: Where) -> Non
     """The admin page of a proxy: a POD, deployment/NAME or service/NAME."""
 
     async def serve(api: HttpApi) -> None:
-        from mizzen.explain.reach import find_pod
-
-        namespace, name = await find_pod(api, pod, where.namespace or "default")
+        namespace, name = await proxied_pod(api, pod, where)
         server = await asyncio.start_server(
             lambda reader, writer: relay(api, namespace, name, reader, writer), address, port
         )
@@ -48,6 +48,10 @@ def envoy(pod: str, port: int, address: str, browser: bool, where: Where) -> Non
 
 
 command.add_command(envoy, "proxy")
+command.later = dict.fromkeys(
+    ("kiali", "grafana", "jaeger", "prometheus", "zipkin", "skywalking", "controlz", "istiod-debug"),
+    "observability comes with a later release; `mizzen dashboard envoy` opens a proxy's admin page",
+)
 
 
 async def relay(

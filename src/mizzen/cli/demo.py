@@ -19,6 +19,7 @@ from mizzen.cli.samples import manifests
 from mizzen.cli.up import bring_up
 from mizzen.cli.url import url_of
 from mizzen.kube.api import JSON, WELL_KNOWN, Resource
+from mizzen.kube.conditions import holds
 
 if TYPE_CHECKING:
     from mizzen.kube.http import HttpApi
@@ -101,12 +102,7 @@ def resource_of(obj: JSON) -> Resource:
 async def unready(api: HttpApi) -> list[str]:
     """Names of Pods that are not ready."""
     pods = (await api.list(WELL_KNOWN.pods, NAMESPACE)).items
-    return [pod["metadata"]["name"] for pod in pods if not is_ready(pod)]
-
-
-def is_ready(pod: JSON) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return [pod["metadata"]["name"] for pod in pods if not holds(pod, "Ready")]
 
 
 async def until_served(page: str) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from mizzen.cli import exits
+from mizzen.cli.groups import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Verbs that istioctl keeps under x."""
 
 
-@command.group()
+@command.group(cls=Group)
 def authz() -> None:
     """Authorization policies."""
 

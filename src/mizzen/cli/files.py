@@ -15,7 +15,7 @@ def texts(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """(name, text) of every file named; folders are read recursively, `-` is standard input. Raises Failure."""
     for name in names:
         if name == "-":
-            yield "-", sys.stdin.read()
+            yield "-", decoded("standard input", sys.stdin.buffer.read())
             continue
         for path in sorted(found(Path(name))):
             yield str(path), read(path)
@@ -32,8 +32,15 @@ def found(path: Path) -> list[Path]:
 
 def read(path: Path) -> str:
     try:
-        return path.read_text()
+        return decoded(str(path), path.read_bytes())
     except OSError as error:
         raise exits.Failure(f"{path}: {error.strerror}", "name a file, a folder, or - for standard input") from error
+
+
+def decoded(name: str, content: bytes) -> str:
+    """UTF-8, with or without the mark that some editors put in front."""
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise exits.Failure(f"{path}: not UTF-8 text (byte {error.start})", code=exits.UNPARSABLE) from error
+        where = f"{name}: not UTF-8 text (byte {error.start})"
+        raise exits.Failure(where, "save the file as UTF-8", exits.UNPARSABLE) from error

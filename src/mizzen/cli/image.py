@@ -9,10 +9,11 @@ import click
 
 from mizzen.cli import exits, render, talk
 from mizzen.cli.clusters import name_option, paths_of
+from mizzen.cli.groups import Group
 from mizzen.embedded import images
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """What an image name runs on this machine: Pods are processes here, so an image is a command in a folder."""
 

@@ -32,37 +32,49 @@ def options_of(sets: tuple[str, ...], names: tuple[str, ...]) -> Options:
     try:
         return read_options(sets, [text for _, text in files.texts(names)])
     except InvalidOption as error:
-        raise exits.Failure(str(error), "`mizzen manifest generate` with the same flags shows what they do") from error
+        hint = "`mizzen manifest generate` with the same flags shows what they do"
+        raise exits.Failure(str(error), hint) from error
 
 
-def profile_of(sets: tuple[str, ...]) -> str:
-    return next(
-        (value for key, _, value in (one.partition("=") for one in reversed(sets)) if key == "profile"), "default"
-    )
+def seconds(_: click.Context, __: click.Parameter, text: str) -> float:
+    from mizzen.api.base import Duration
+
+    try:
+        return float(Duration.parse(text).total_seconds())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command()
 @install_options
 @click.option("-y", "--skip-confirmation", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--readiness-timeout", default="300s", show_default=True, help="How long to wait for Pods.")
+@click.option(
+    "--readiness-timeout",
+    "limit",
+    default="300s",
+    show_default=True,
+    callback=seconds,
+    help="How long to wait for Pods.",
+)
 @where
 def command(
     sets: tuple[str, ...],
     names: tuple[str, ...],
     skip_confirmation: bool,
     dry_run: bool,
-    readiness_timeout: str,
+    limit: float,
     where: Where,
 ) -> None:
     """Install the mesh, or change the one that is installed."""
-    from mizzen.api.base import Duration
     from mizzen.install.apply import install
 
     options = options_of(sets, names)
-    limit = Duration.parse(readiness_timeout).total_seconds()
     if not (skip_confirmation or dry_run):
-        question = f'This will install the Mizzen {__version__} profile "{profile_of(sets)}" into the cluster. Proceed?'
-        if not click.confirm(question, err=True):
-            raise exits.Failure("cancelled", "-y does not ask")
-    with_api(where, lambda api: install(api, options, talk.say, timeout=limit, dry_run=dry_run))
+        talk.confirm(
+            f'This will install the Mizzen {__version__} profile "{options.profile}" into the cluster. Proceed?'
+        )
+    with talk.working("Installing") as say:
+        with_api(where, lambda api: install(api, options, say, timeout=limit, dry_run=dry_run))
+    if dry_run:
+        talk.say("This was a dry run: nothing was changed")

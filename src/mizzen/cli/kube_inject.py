@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -12,44 +12,61 @@ from mizzen.cli.options import Where, where, with_api
 
 if TYPE_CHECKING:
     from mizzen.inject.settings import Settings
+    from mizzen.kube.api import JSON
     from mizzen.kube.http import HttpApi
 
 
 @click.command()
 @click.option("-f", "--filename", "names", multiple=True, required=True, help="YAML; a folder; - for standard input.")
-@click.option("-o", "--output", "target", default="-", help="Where to write.")
-@click.option("--meshConfigFile", "mesh_file", help="Mesh settings from a file instead of the cluster.")
+@click.option("-o", "--output", "target", type=click.File("w"), default="-", help="Where to write.")
+@click.option("--meshConfigFile", "mesh", metavar="FILE", help="Mesh settings from a file; no cluster is asked then.")
+@click.option("--valuesFile", "values", metavar="FILE", help="Beside it: the injector's values.")
+@click.option("--injectConfigFile", "policy", metavar="FILE", help="Beside it: the injector's policy.")
 @where
-def command(names: tuple[str, ...], target: str, mesh_file: str | None, where: Where) -> None:
+def command(names: tuple[str, ...], target: TextIO, where: Where, **settings: str | None) -> None:
     """Add sidecars to YAML, without a webhook: `kubectl apply -f <(mizzen kube-inject -f app.yaml)`."""
+    from mizzen.install.manifests import to_yaml
+
+    chosen = settings_in(settings) if any(settings.values()) else settings_of(where)
+    documents = [one for name, text in files.texts(names) for one in injected(name, text, chosen, where)]
+    target.write(to_yaml(documents))
+
+
+def injected(name: str, text: str, settings: Settings, where: Where) -> list[JSON]:
+    """The documents of one file, those that make Pods with a sidecar. Raises Failure."""
     from mizzen.api.documents import NotYaml, load
     from mizzen.inject.annotations import InvalidAnnotation
     from mizzen.inject.documents import inject_document
-    from mizzen.install.manifests import to_yaml
 
-    settings = settings_of(where, mesh_file)
-    documents = []
-    for name, text in files.texts(names):
-        try:
-            documents += [inject_document(one.value, settings, where.namespace or "default") for one in load(text)]
-        except NotYaml as error:
-            place = f"{name}:{error.position.line}:{error.position.column}"
-            raise exits.Failure(f"{place}: {error.message}", code=exits.UNPARSABLE) from error
-        except InvalidAnnotation as error:
-            raise exits.Failure(f"{name}: {error}") from error
-    written = to_yaml(documents)
-    if target == "-":
-        click.echo(written, nl=False)
-    else:
-        Path(target).write_text(written)
+    try:
+        return [inject_document(one.value, settings, where.namespace or "default") for one in load(text)]
+    except NotYaml as error:
+        place = f"{name}:{error.position.line}:{error.position.column}"
+        raise exits.Failure(
+            f"{place}: {error.message}", f"`mizzen validate -f {name}` checks it", exits.UNPARSABLE
+        ) from error
+    except InvalidAnnotation as error:
+        raise exits.Failure(f"{name}: {error}") from error
 
 
-def settings_of(where: Where, mesh_file: str | None) -> Settings:
-    """What the cluster's ConfigMaps say, or a file, with the defaults of an installation for the rest."""
+def settings_in(chosen: dict[str, str | None]) -> Settings:
+    """From files, with the defaults of an installation for what has none."""
+    from mizzen.api.decode import Undecodable
     from mizzen.inject.settings import read_settings
 
-    if mesh_file:
-        return read_settings(mesh=files.read(Path(mesh_file)), values="", policy="")
+    texts = {part: files.read(Path(file)) if file else "" for part, file in chosen.items()}
+    try:
+        return read_settings(**texts)
+    except Undecodable as error:
+        given = ", ".join(file for file in chosen.values() if file)
+        raise exits.Failure(
+            f"{given}: {error}", "`mizzen manifest generate` prints the ConfigMaps", exits.UNPARSABLE
+        ) from error
+
+
+def settings_of(where: Where) -> Settings:
+    """What the cluster's ConfigMaps say."""
+    from mizzen.inject.settings import read_settings
 
     async def from_cluster(api: HttpApi) -> Settings:
         from mizzen.kube.api import WELL_KNOWN, NotFound

@@ -5,16 +5,18 @@ A verb is a module of this package with a click command named `command`; `VERBS`
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
-from mizzen.cli import exits
+from mizzen import __version__
+from mizzen.cli import exits, talk
+from mizzen.cli.groups import Group
 
 
 class Verb(NamedTuple):
@@ -57,7 +59,17 @@ VERBS: dict[str, Verb] = {
     "minikube": Verb("minikube", "Answers for minikube in tutorials"),
     "experimental": Verb("experimental", "Verbs that istioctl keeps under x"),
     "x": Verb("experimental", "Alias of experimental"),
+    "exp": Verb("experimental", "Alias of experimental"),
+    "help": Verb("help", "What a command does"),
 }
+_LATER = "docs/differences.md says what is there and what comes later"
+LATER = dict.fromkeys(
+    (
+        *("analyze", "upgrade", "bug-report", "tag", "waypoint", "ztunnel-config", "zc", "create-remote-secret"),
+        *("remote-clusters", "admin", "istiod", "verify-install", "authz"),
+    ),
+    _LATER,
+)
 
 WELCOME = """\
 Mizzen runs an Istio service mesh on this machine. New here? Type
@@ -71,8 +83,10 @@ mizzen --help lists every command.
 """
 
 
-class Verbs(click.Group):
+class Verbs(Group):
     """A group that imports a verb's module only when that verb is used."""
+
+    later = LATER
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -85,14 +99,12 @@ class Verbs(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS:
-            near = difflib.get_close_matches(args[0], VERBS, n=1)
-            hint = f"did you mean `mizzen {near[0]}`?" if near else "`mizzen --help` lists the commands"
-            raise exits.Failure(f'unknown command "{args[0]}"', hint, exits.USAGE)
-        return super().resolve_command(ctx, args)
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table alone: completion must not import every verb."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        shown = {name: verb for name, verb in VERBS.items() if verb.section and name.startswith(incomplete)}
+        return [CompletionItem(name, help=verb.summary) for name, verb in shown.items()]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section in (START, MESH, LOOK, MORE):
@@ -100,11 +112,20 @@ class Verbs(click.Group):
                 formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items() if verb.section == section])
 
 
-@click.command(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+
+@click.command(cls=Verbs, invoke_without_command=True, context_settings=SETTINGS)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("-c", "--kubeconfig", metavar="FILE", help="As with every command that asks a cluster.", hidden=True)
+@click.option("--context", metavar="NAME", hidden=True)
+@click.option("-n", "--namespace", metavar="NS", hidden=True)
+@click.option("-i", "--istioNamespace", "istio_namespace", metavar="NS", hidden=True)
+@click.version_option(__version__, message="%(version)s")
 @click.pass_context
-def command(ctx: click.Context, debug: bool) -> None:
+def command(ctx: click.Context, /, debug: bool, **given: Any) -> None:
     """A service mesh that speaks Istio and runs real Envoy."""
+    ctx.obj = {key: value for key, value in given.items() if value is not None}
     if ctx.invoked_subcommand is None:
         click.echo(WELCOME, nl=False)
 
@@ -115,18 +136,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    debug = "--debug" in arguments or bool(os.environ.get("MIZZEN_DEBUG"))
-    given = [argument for argument in arguments if argument != "--debug"]
+    """Like `main`, but hands the exit code back."""
+    from mizzen.cli.arguments import normal
+
+    given = list(normal(arguments))
+    debug = "--debug" in given or bool(os.environ.get("MIZZEN_DEBUG"))
     try:
+        given = [argument for argument in given if argument != "--debug"]
         return command.main(given, prog_name="mizzen", standalone_mode=False) or exits.OK
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return exits.OK
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.UsageError as error:
         return fail(error.format_message(), usage_hint(error), exits.USAGE)
     except (click.Abort, KeyboardInterrupt):
-        return fail("interrupted", "", exits.INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads it: let the exit flush succeed
+        return fail("interrupted", "`mizzen status` says what runs", exits.INTERRUPTED)
+    except SystemExit:  # click's own way out: completion is done, or nobody reads on
         return exits.OK
     except Exception as error:
         if debug:
@@ -140,21 +167,17 @@ def usage_hint(error: click.UsageError) -> str:
 
 def explain(error: Exception) -> int:
     """One line of what went wrong and one of what to do, for whatever a verb raised."""
-    if isinstance(error, exits.Failure):
-        return fail(error.message, error.hint, error.code)
     if isinstance(error, click.ClickException):
-        return fail(error.format_message(), "", exits.FAILED)
-    from mizzen.kube.api import ApiError, Unreachable
+        return fail(error.format_message(), "")
+    if not isinstance(error, exits.Failure):
+        from mizzen.cli.failures import failure_of
 
-    if isinstance(error, Unreachable):
-        return fail(f"the cluster does not answer: {error}", "`mizzen up` starts one; `mizzen status` says what runs")
-    if isinstance(error, ApiError):
-        return fail(f"the cluster refused ({error.reason}): {error}", "")
-    return fail(f"{type(error).__name__}: {error}", "this is a bug; run again with --debug to see where")
+        error = failure_of(error)
+    return fail(error.message, error.hint, error.code)
 
 
 def fail(message: str, hint: str, code: int = exits.FAILED) -> int:
-    click.secho(f"Error: {message}", fg="red" if sys.stderr.isatty() else None, err=True)
+    talk.error(message)
     if hint:
         click.echo(f"  {hint}", err=True)
     return code

@@ -6,10 +6,11 @@ from typing import TextIO
 
 import click
 
+from mizzen.cli.groups import Group
 from mizzen.cli.install import install_options, options_of
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """The objects of an installation."""
 

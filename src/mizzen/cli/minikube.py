@@ -7,10 +7,11 @@ import click
 from mizzen.cli import exits, talk
 from mizzen.cli.cluster import delete_cluster, start_cluster, stop_cluster
 from mizzen.cli.clusters import name_option, running_cluster
+from mizzen.cli.groups import Group
 from mizzen.cli.url import url_of
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """What minikube would answer, for this cluster."""
 

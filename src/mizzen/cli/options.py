@@ -32,22 +32,30 @@ class Where:
 
 
 def where(function: Callable[..., R]) -> Callable[..., R]:
-    """Adds `-c`, `--context`, `-n` and `-i`; the verb gets them as `where`."""
+    """Adds `-c`, `--context`, `-n` and `-i`, which may stand before the verb, too; the verb gets them as `where`."""
 
     @click.option("-c", "--kubeconfig", metavar="FILE", help="Kubeconfig; default is KUBECONFIG or ~/.kube/config.")
     @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
     @click.option("-n", "--namespace", metavar="NS", help="Namespace.")
-    @click.option("-i", "--istioNamespace", "istio_namespace", metavar="NS", default="istio-system", show_default=True)
+    @click.option("-i", "--istioNamespace", "istio_namespace", metavar="NS", help="Default: istio-system.")
     @wraps(function)
     def with_where(
         *args: Any,
         kubeconfig: str | None,
         context: str | None,
         namespace: str | None,
-        istio_namespace: str,
+        istio_namespace: str | None,
         **kwargs: Any,
     ) -> R:
-        return function(*args, where=Where(kubeconfig, context, namespace, istio_namespace), **kwargs)
+        before = {"istio_namespace": "istio-system", **(click.get_current_context().find_root().obj or {})}
+        given = {
+            "kubeconfig": kubeconfig,
+            "context": context,
+            "namespace": namespace,
+            "istio_namespace": istio_namespace,
+        }
+        said = {**dict.fromkeys(given), **before, **{key: value for key, value in given.items() if value}}
+        return function(*args, where=Where(**said), **kwargs)
 
     return with_where
 

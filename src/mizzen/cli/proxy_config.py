@@ -1,218 +1,199 @@
-"""`mizzen proxy-config SUB POD`: what a proxy runs with, in Istio's columns."""
+"""`mizzen proxy-config SUB POD`: what a proxy runs with, in Istio's columns; as JSON or YAML in Envoy's own words."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
-from mizzen.cli import exits, render
+from mizzen.cli import exits, files, proxy_tables, render
+from mizzen.cli.groups import Group
 from mizzen.cli.options import Where, where, with_api
 
 if TYPE_CHECKING:
-    from mizzen.explain.proxy_config import ClusterRow, EndpointRow, ListenerRow, RouteRow
     from mizzen.kube.http import HttpApi
 
 JSON: TypeAlias = dict[str, Any]
 R = TypeVar("R")
+Question: TypeAlias = "Callable[[HttpApi, str, str], Any]"
 
 
 def subject(function: Callable[..., R]) -> Callable[..., R]:
-    """The proxy: `[TYPE/]NAME[.NAMESPACE]`, or a saved config dump."""
-    function = where(render.output(function))
-    function = click.option("-f", "--file", "file", type=click.Path(path_type=Path, dir_okay=False, exists=True))(
-        function
+    """The proxy: `[TYPE/]NAME[.NAMESPACE]`, or a saved dump. The verb gets `ask`, which answers a question about it."""
+
+    def with_ask(proxy: str | None, file: str | None, where: Where, **options: Any) -> R:
+        return function(ask=lambda question: answer(question, proxy, file, where), **options)
+
+    with_ask.__doc__ = function.__doc__
+    with_ask.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    decorated = where(render.output(with_ask))
+    decorated = click.option("-f", "--file", metavar="FILE", help="A saved /config_dump; - is standard input.")(
+        decorated
     )
-    return click.argument("proxy", required=False)(function)
+    return click.argument("proxy", required=False)(decorated)
 
 
-@click.group()
-def command() -> None:
-    """What a proxy was told: a POD, deployment/NAME or service/NAME, or -f with a saved /config_dump."""
+Ask: TypeAlias = Callable[[Question], JSON]
 
 
-def dump_of(proxy: str | None, file: Path | None, where: Where) -> JSON:
-    from mizzen.explain.proxy_config import config_dump
-
+def answer(question: Question, proxy: str | None, file: str | None, where: Where) -> JSON:
     if file:
-        return dict(json.loads(file.read_text()))
-    return asked(proxy, where, config_dump)
-
-
-def asked(proxy: str | None, where: Where, question: Callable[[HttpApi, str, str], Any]) -> JSON:
-    """The answer of a running proxy."""
+        return saved(file)
     if not proxy:
         raise exits.Failure("no proxy named", "mizzen proxy-config routes deployment/productpage-v1", exits.USAGE)
 
-    async def ask(api: HttpApi) -> JSON:
-        from mizzen.explain.reach import find_pod
+    async def asked(api: HttpApi) -> JSON:
+        from mizzen.cli.pods import proxied_pod
 
-        namespace, pod = await find_pod(api, proxy, where.namespace or "default")
+        namespace, pod = await proxied_pod(api, proxy, where)
         return dict(await question(api, namespace, pod))
 
-    return with_api(where, ask)
+    return with_api(where, asked)
+
+
+def saved(file: str) -> JSON:
+    text = next(text for _, text in files.texts([file]))
+    try:
+        dump = json.loads(text)
+    except ValueError as error:
+        raise exits.Failure(f"{file} is not JSON: {error}", SAVE, exits.UNPARSABLE) from error
+    if not isinstance(dump, dict) or not {"configs", "cluster_statuses"} & dump.keys():
+        raise exits.Failure(f"{file} is not a config dump", SAVE, exits.UNPARSABLE)
+    return dump
+
+
+SAVE = "Envoy's admin page gives one at /config_dump (endpoints: /clusters?format=json)"
+
+
+def matching(messages: Iterable[JSON], rows_of: Callable[[JSON], Iterable[Any]], rows: Sequence[Any]) -> list[JSON]:
+    """The messages that any of the rows comes from."""
+    chosen = set(rows)
+    return [message for message in messages if not chosen.isdisjoint(rows_of(message))]
+
+
+@click.group(cls=Group)
+def command() -> None:
+    """What a proxy was told: a POD, deployment/NAME or service/NAME, or -f with a saved /config_dump.
+
+    \b
+    mizzen proxy-config clusters deployment/productpage-v1
+    mizzen pc routes productpage-v1-54bb874995-lcmsb.default --name 9080
+    mizzen pc listeners deploy/istio-ingressgateway.istio-system -o json
+    """
+
+
+command.later = dict.fromkeys(
+    ("secret", "secrets", "s", "log", "ecds", "eds", "rootca-compare"),
+    "served: clusters, listeners, routes, endpoints, bootstrap, all",
+)
 
 
 @command.command("cluster")
 @subject
 @click.option("--fqdn", default="", help="Only clusters of hosts that contain this.")
 @click.option("--direction", default="", help="inbound or outbound.")
-@click.option("--subset", default="")
-@click.option("--port", type=int)
-def cluster(
-    proxy: str | None,
-    file: Path | None,
-    form: str,
-    where: Where,
-    fqdn: str,
-    direction: str,
-    subset: str,
-    port: int | None,
-) -> None:
+@click.option("--subset", default="", help="Only this subset.")
+@click.option("--port", type=int, help="Only this port.")
+def cluster(ask: Ask, form: str, fqdn: str, direction: str, subset: str, port: int | None) -> None:
     """Clusters: which services the proxy knows."""
-    from mizzen.explain.proxy_config import clusters
+    from mizzen.explain import proxy_config as explain
 
+    dump = ask(explain.config_dump)
     rows = [
         row
-        for row in clusters(dump_of(proxy, file, where))
-        if fqdn in row.fqdn and direction in row.direction and subset in row.subset and port in (None, row.port)
+        for row in explain.clusters(dump)
+        if fqdn in row.fqdn and direction in row.direction and subset in ("", row.subset) and port in (None, row.port)
     ]
-    show_clusters(form, rows)
-
-
-def show_clusters(form: str, rows: list[ClusterRow]) -> None:
-    header = ("SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE")
-    cells = [(row.fqdn, str(row.port or ""), row.subset, row.direction, row.type, row.destination_rule) for row in rows]
-    render.show(form, rows, header, cells)
+    messages = matching(explain.cluster_messages(dump), lambda one: [explain.cluster_row(one)], rows)
+    proxy_tables.clusters(form, messages, rows)
 
 
 @command.command("listener")
 @subject
-@click.option("--address", default="")
-@click.option("--port", type=int)
+@click.option("--address", default="", help="Only listeners on this address.")
+@click.option("--port", type=int, help="Only this port.")
 @click.option("--type", "kind", default="", help="HTTP, TCP or HTTP+TCP.")
-@click.option("--verbose/--no-verbose", default=True)
-def listener(
-    proxy: str | None,
-    file: Path | None,
-    form: str,
-    where: Where,
-    address: str,
-    port: int | None,
-    kind: str,
-    verbose: bool,
-) -> None:
+@click.option("--verbose/--no-verbose", default=True, help="A line for every filter chain.")
+def listener(ask: Ask, form: str, address: str, port: int | None, kind: str, verbose: bool) -> None:
     """Listeners: where the proxy accepts, and what it does with it."""
-    from mizzen.explain.proxy_config import listeners
+    from mizzen.explain import proxy_config as explain
 
+    dump = ask(explain.config_dump)
     rows = [
         row
-        for row in listeners(dump_of(proxy, file, where))
-        if address in row.addresses and port in (None, row.port) and kind in ("", row.type)
+        for row in explain.listeners(dump)
+        if address in row.addresses and port in (None, row.port) and kind.upper() in ("", row.type)
     ]
-    show_listeners(form, rows, verbose)
-
-
-def show_listeners(form: str, rows: list[ListenerRow], verbose: bool = True) -> None:
-    if verbose:
-        header = ["ADDRESSES", "PORT", "MATCH", "DESTINATION"]
-        cells = [[row.addresses, str(row.port), row.match, row.destination] for row in rows]
-    else:
-        header = ["ADDRESSES", "PORT", "TYPE"]
-        cells = [list(one) for one in dict.fromkeys((row.addresses, str(row.port), row.type) for row in rows)]
-    render.show(form, rows, header, cells, padding=1)
+    messages = matching(explain.listener_messages(dump), explain.listener_rows, rows)
+    proxy_tables.listeners(form, messages, rows, verbose=verbose)
 
 
 @command.command("route")
 @subject
 @click.option("--name", default="", help="Only this route table, for example 9080.")
-def route(proxy: str | None, file: Path | None, form: str, where: Where, name: str) -> None:
+def route(ask: Ask, form: str, name: str) -> None:
     """Routes: which request goes where, and which VirtualService said so."""
-    from mizzen.explain.proxy_config import routes
+    from mizzen.explain import proxy_config as explain
 
-    show_routes(form, [row for row in routes(dump_of(proxy, file, where)) if name in ("", row.name)])
-
-
-def show_routes(form: str, rows: list[RouteRow]) -> None:
-    header = ("NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE")
-    cells = [(row.name, row.virtual_host, row.domains, row.match, row.virtual_service) for row in rows]
-    render.show(form, rows, header, cells)
+    dump = ask(explain.config_dump)
+    rows = [row for row in explain.routes(dump) if name in ("", row.name)]
+    proxy_tables.routes(form, matching(explain.route_messages(dump), explain.route_rows, rows), rows)
 
 
 @command.command("endpoint")
 @subject
-@click.option("--address", default="")
-@click.option("--port", default="")
+@click.option("--address", default="", help="Only this address.")
+@click.option("--port", type=int, help="Only this port.")
 @click.option("--cluster", "name", default="", help="Only endpoints of clusters that contain this.")
 @click.option("--status", default="", help="HEALTHY, UNHEALTHY …")
-def endpoint(
-    proxy: str | None,
-    file: Path | None,
-    form: str,
-    where: Where,
-    address: str,
-    port: str,
-    name: str,
-    status: str,
-) -> None:
+def endpoint(ask: Ask, form: str, address: str, port: int | None, name: str, status: str) -> None:
     """Endpoints: the addresses behind each cluster, and their health."""
-    from mizzen.explain.proxy_config import cluster_statuses, endpoints
+    from mizzen.explain import proxy_config as explain
 
-    statuses = json.loads(file.read_text()) if file else asked(proxy, where, cluster_statuses)
+    statuses = ask(explain.cluster_statuses)
     rows = [
         row
-        for row in endpoints(statuses)
+        for row in explain.endpoints(statuses)
         if address in row.endpoint
-        and row.endpoint.endswith(f":{port}" if port else "")
+        and (port is None or row.endpoint.endswith(f":{port}"))
         and name in row.cluster
         and status.upper() in ("", row.status)
     ]
-    show_endpoints(form, rows)
-
-
-def show_endpoints(form: str, rows: list[EndpointRow]) -> None:
-    header = ("ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER")
-    render.show(form, rows, header, [(row.endpoint, row.status, row.outlier_check, row.cluster) for row in rows])
+    messages = matching(statuses.get("cluster_statuses", ()), explain.endpoint_rows, rows)
+    proxy_tables.endpoints(form, messages, rows)
 
 
 @command.command("bootstrap")
 @subject
-def bootstrap(proxy: str | None, file: Path | None, form: str, where: Where) -> None:
+def bootstrap(ask: Ask, form: str) -> None:
     """What the proxy was started with; always JSON or YAML."""
-    from mizzen.explain.proxy_config import bootstrap as bootstrap_of
+    from mizzen.explain import proxy_config as explain
 
-    found = bootstrap_of(dump_of(proxy, file, where))
+    found = explain.bootstrap(ask(explain.config_dump))
     click.echo(render.as_yaml(found) if form == "yaml" else render.as_json(found))
 
 
 @command.command("all")
 @subject
-def everything(proxy: str | None, file: Path | None, form: str, where: Where) -> None:
-    """Clusters, listeners, routes and endpoints."""
+def everything(ask: Ask, form: str) -> None:
+    """Clusters, listeners, routes and endpoints; as JSON or YAML the whole dump."""
     from mizzen.explain import proxy_config as explain
 
-    dump = dump_of(proxy, file, where)
-    statuses = {} if file else asked(proxy, where, explain.cluster_statuses)
-    parts = {
-        "clusters": explain.clusters(dump),
-        "listeners": explain.listeners(dump),
-        "routes": explain.routes(dump),
-        "endpoints": explain.endpoints(statuses),
-    }
+    dump = ask(explain.config_dump)
     if form != "table":
-        render.show(form, parts, (), ())
+        render.show(form, dump, (), ())
         return
-    show_clusters(form, explain.clusters(dump))
+    proxy_tables.clusters(form, [], explain.clusters(dump))
     click.echo()
-    show_listeners(form, explain.listeners(dump))
+    proxy_tables.listeners(form, [], explain.listeners(dump))
     click.echo()
-    show_routes(form, explain.routes(dump))
-    if not file:
+    proxy_tables.routes(form, [], explain.routes(dump))
+    endpoints = explain.endpoints(ask(explain.cluster_statuses))
+    if endpoints:
         click.echo()
-        show_endpoints(form, explain.endpoints(statuses))
+        proxy_tables.endpoints(form, [], endpoints)
 
 
 for alias, original in {

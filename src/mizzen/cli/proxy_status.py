@@ -11,6 +11,7 @@ from mizzen.cli.options import Where, where, with_api
 
 if TYPE_CHECKING:
     from mizzen.explain.proxy_status import ProxySync
+    from mizzen.kube.http import HttpApi
 
 
 @click.command()
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 @where
 def command(pod: str | None, verbosity: int, form: str, where: Where) -> None:
     """Which proxies are in sync with the control plane. Exit code 1 when one refused something."""
-    from mizzen.explain.proxy_status import proxy_status
-
-    rows = with_api(where, lambda api: proxy_status(api, where.istio_namespace))
+    rows = with_api(where, lambda api: asked(api, where))
     if pod:
         rows = [row for row in rows if row.name == pod or row.name.startswith(f"{pod}.")]
         if not rows:
@@ -33,6 +32,18 @@ def command(pod: str | None, verbosity: int, form: str, where: Where) -> None:
         talk.warn(f"{row.name} refused {one.type} {one.name}: {one.message}")
     if refused:
         raise click.exceptions.Exit(exits.FAILED)
+
+
+async def asked(api: HttpApi, where: Where) -> list[ProxySync]:
+    from mizzen.explain.proxy_status import proxy_status
+    from mizzen.kube.api import NotFound
+
+    try:
+        return await proxy_status(api, where.istio_namespace)
+    except NotFound as error:
+        raise exits.Failure(
+            str(error), "`mizzen install -y` installs the mesh; `mizzen status` says what runs"
+        ) from error
 
 
 def by_subscription(rows: list[ProxySync]) -> tuple[list[str], list[list[str]]]:

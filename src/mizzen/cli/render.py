@@ -9,8 +9,24 @@ from typing import Any
 import click
 import msgspec
 
-FORMATS = click.Choice(["table", "json", "yaml"])
-output = click.option("-o", "--output", "form", type=FORMATS, default="table", help="How to print.")
+FORMATS = click.Choice(["table", "short", "json", "yaml"])
+
+
+def _form(_: click.Context, __: click.Parameter, chosen: str) -> str:
+    """`short` is istioctl's other word for a table."""
+    return "table" if chosen == "short" else chosen
+
+
+output = click.option(
+    "-o",
+    "--output",
+    "form",
+    type=FORMATS,
+    metavar="table|json|yaml",
+    default="table",
+    callback=_form,
+    help="How to print.",
+)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], padding: int = 5) -> str:

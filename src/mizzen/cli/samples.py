@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mizzen.cli import exits, render, talk
+from mizzen.cli.groups import Group
 
 
 def manifests() -> Path:
@@ -15,7 +16,7 @@ def manifests() -> Path:
     return Path(__file__).resolve().parent.parent / "samples" / "manifests"
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Bookinfo and friends: their YAML."""
 

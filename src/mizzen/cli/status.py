@@ -80,14 +80,29 @@ async def examine(api: HttpApi, bare: Status) -> Status:
 
 
 def unready(pods: list[JSON]) -> Iterator[Trouble]:
+    from mizzen.kube.conditions import holds
+
     for pod in pods:
-        conditions = {one["type"]: one for one in (pod.get("status") or {}).get("conditions") or ()}
-        ready = conditions.get("Ready") or {}
         finished = (pod.get("status") or {}).get("phase") == "Succeeded"
-        if ready.get("status") != "True" and not finished:
+        if not holds(pod, "Ready") and not finished:
             metadata = pod["metadata"]
-            reason = ready.get("message") or "not ready"
-            yield Trouble(f"pod/{metadata['name']}.{metadata['namespace']}", reason)
+            yield Trouble(f"pod/{metadata['name']}.{metadata['namespace']}", why_unready(pod))
+
+
+def why_unready(pod: JSON) -> str:
+    """What a container waits for, how the last one ended, else the condition's own words."""
+    from mizzen.kube.conditions import condition
+
+    status = pod.get("status") or {}
+    for one in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        state = one.get("state") or {}
+        ended = state.get("terminated") or (one.get("lastState") or {}).get("terminated") or {}
+        code = f"exit code {ended['exitCode']}" if "exitCode" in ended else ""
+        waiting = state.get("waiting") or {}
+        words = [waiting.get("reason") or ended.get("reason"), code, waiting.get("message")]
+        if not one.get("ready") and (waiting or ended):
+            return f"{one['name']}: {', '.join(word for word in words if word)}"
+    return condition(pod, "Ready").get("message") or "not ready"
 
 
 async def complaints(api: HttpApi) -> AsyncIterator[Trouble]:

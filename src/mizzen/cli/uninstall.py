@@ -23,6 +23,7 @@ def command(purge: bool, skip_confirmation: bool, dry_run: bool, where: Where) -
             "revisions are not served yet; --purge removes everything",
         )
     talk.say("All Istio resources will be pruned from the cluster")
-    if not (skip_confirmation or dry_run) and not click.confirm("Proceed?", err=True):
-        raise exits.Failure("cancelled", "-y does not ask")
-    with_api(where, lambda api: uninstall(api, talk.say, dry_run=dry_run))
+    if not (skip_confirmation or dry_run):
+        talk.confirm("Proceed?")
+    with talk.working("Uninstalling") as say:
+        with_api(where, lambda api: uninstall(api, say, dry_run=dry_run))

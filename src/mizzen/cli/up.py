@@ -16,7 +16,8 @@ def bring_up(name: str, sets: tuple[str, ...] = (), names: tuple[str, ...] = ())
 
     options = options_of(("profile=demo", *sets), names)
     start_cluster(name)
-    with_cluster(name, lambda api: install(api, options, talk.say))
+    with talk.working("Installing the mesh") as say:
+        with_cluster(name, lambda api: install(api, options, say))
 
 
 @click.command()

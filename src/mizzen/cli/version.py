@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from mizzen import __version__
-from mizzen.cli import exits, render, talk
+from mizzen.cli import render, talk
 from mizzen.cli.options import Where, where, with_api
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ def command(remote: bool, short: bool, form: str, where: Where) -> None:
 def remote_versions(where: Where) -> Versions:
     """What the cluster says; without one only our own, with a remark."""
     from mizzen.kube.api import Unreachable
+    from mizzen.kube.config import ConfigError
 
     try:
         return with_api(where, lambda api: ask(api, where.istio_namespace))
-    except (Unreachable, exits.Failure) as error:
-        talk.warn(f"no cluster to ask: {error}")
+    except (Unreachable, ConfigError) as error:
+        talk.warn(f"no cluster to ask: {' '.join(str(error).split())}")
         return Versions(__version__)
 
 

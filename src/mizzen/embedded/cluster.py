@@ -35,7 +35,7 @@ class ClusterError(Exception):
     """What was asked for could not be done; the message says what helps."""
 
 
-class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+class Cluster(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A cluster as `mizzen cluster status` shows it."""
 
     name: str

@@ -85,13 +85,18 @@ def bootstrap(dump: JSON) -> JSON:
 
 def clusters(dump: JSON) -> list[ClusterRow]:
     """Services first by name, subset, port and direction."""
-    found = section(dump, "Clusters")
-    entries = [*found.get("static_clusters", ()), *found.get("dynamic_active_clusters", ())]
-    rows = [_cluster(entry["cluster"]) for entry in entries]
+    rows = [cluster_row(cluster) for cluster in cluster_messages(dump)]
     return sorted(rows, key=lambda row: (row.fqdn, row.subset, row.port or 0, row.direction))
 
 
-def _cluster(cluster: JSON) -> ClusterRow:
+def cluster_messages(dump: JSON) -> list[JSON]:
+    """Envoy's own words, for `-o json`."""
+    found = section(dump, "Clusters")
+    entries = [*found.get("static_clusters", ()), *found.get("dynamic_active_clusters", ())]
+    return [entry["cluster"] for entry in entries]
+
+
+def cluster_row(cluster: JSON) -> ClusterRow:
     kind = cluster.get("type") or cluster.get("cluster_type", {}).get("name", "STATIC")
     match cluster["name"].split("|"):
         case [direction, port, subset, fqdn]:
@@ -115,16 +120,20 @@ def _source(metadata: JSON) -> str:
 
 def listeners(dump: JSON) -> list[ListenerRow]:
     """One row per filter chain, sorted by port, address and type."""
+    rows = [row for listener in listener_messages(dump) for row in listener_rows(listener)]
+    return sorted(rows, key=lambda row: (row.port, row.addresses, row.type))
+
+
+def listener_messages(dump: JSON) -> list[JSON]:
+    """Envoy's own words: those it has taken up."""
     found = section(dump, "Listeners")
     active = [
         entry["active_state"]["listener"] for entry in found.get("dynamic_listeners", ()) if "active_state" in entry
     ]
-    static = [entry["listener"] for entry in found.get("static_listeners", ())]
-    rows = [row for listener in (*static, *active) for row in _listener(listener)]
-    return sorted(rows, key=lambda row: (row.port, row.addresses, row.type))
+    return [*(entry["listener"] for entry in found.get("static_listeners", ())), *active]
 
 
-def _listener(listener: JSON) -> Iterator[ListenerRow]:
+def listener_rows(listener: JSON) -> Iterator[ListenerRow]:
     places = [listener.get("address", {}), *(one["address"] for one in listener.get("additional_addresses", ()))]
     sockets = [place.get("socket_address", {}) for place in places]
     chains = [*listener.get("filter_chains", ())]
@@ -192,18 +201,22 @@ def _tcp_destination(config: JSON) -> str:
 
 
 def routes(dump: JSON) -> list[RouteRow]:
-    """One row per route, in the order in which Envoy tries them; tables sorted by name."""
+    """One row per route, in the order in which Envoy tries them."""
+    return [row for table in route_messages(dump) for row in route_rows(table)]
+
+
+def route_messages(dump: JSON) -> list[JSON]:
+    """Envoy's own words: route tables, sorted by name."""
     found = section(dump, "Routes")
     entries = [*found.get("dynamic_route_configs", ()), *found.get("static_route_configs", ())]
-    tables = sorted((entry["route_config"] for entry in entries), key=lambda table: _natural(table.get("name", "")))
-    return [row for table in tables for row in _table(table)]
+    return sorted((entry["route_config"] for entry in entries), key=lambda table: _natural(table.get("name", "")))
 
 
 def _natural(name: str) -> tuple[bool, int, str]:
     return (not name.isdigit(), int(name) if name.isdigit() else 0, name)
 
 
-def _table(table: JSON) -> Iterator[RouteRow]:
+def route_rows(table: JSON) -> Iterator[RouteRow]:
     for host in table.get("virtual_hosts", ()):
         name, domains = table.get("name", ""), _domains(host.get("domains", ()))
         for route in host.get("routes", ()):
@@ -257,17 +270,19 @@ def _header_match(header: JSON) -> str:
 
 def endpoints(statuses: JSON) -> list[EndpointRow]:
     """From `/clusters?format=json`, sorted by cluster and address."""
-    rows = [
-        EndpointRow(
+    rows = [row for cluster in statuses.get("cluster_statuses", ()) for row in endpoint_rows(cluster)]
+    return sorted(rows, key=lambda row: (row.endpoint, row.cluster))
+
+
+def endpoint_rows(cluster: JSON) -> Iterator[EndpointRow]:
+    for host in cluster.get("host_statuses", ()):
+        health = host.get("health_status", {})
+        yield EndpointRow(
             endpoint=_address(host.get("address", {})),
-            status=host.get("health_status", {}).get("eds_health_status", "HEALTHY"),
-            outlier_check="FAILED" if host.get("health_status", {}).get("failed_outlier_check") else "OK",
+            status=health.get("eds_health_status", "HEALTHY"),
+            outlier_check="FAILED" if health.get("failed_outlier_check") else "OK",
             cluster=cluster["name"],
         )
-        for cluster in statuses.get("cluster_statuses", ())
-        for host in cluster.get("host_statuses", ())
-    ]
-    return sorted(rows, key=lambda row: (row.endpoint, row.cluster))
 
 
 def _address(address: JSON) -> str:

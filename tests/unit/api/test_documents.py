@@ -52,7 +52,7 @@ def test_settings_beside_the_rules_are_told_where_they_belong() -> None:
         ("a: 1\nb: 2\na: 3\n", 3, "`a` stands twice"),
         ("a: {b: 1, b: 2}\n", 1, "`b` stands twice"),
         ("a: [1,\n", 2, ""),
-        ("a:\n\t- b\n", 2, "cannot start any token"),
+        ("a:\n\t- b\n", 2, "a tab stands in the indentation"),
         ("a: *nowhere\n", 1, "undefined alias"),
     ],
 )
