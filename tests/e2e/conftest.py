@@ -20,17 +20,8 @@ MARK = "@@done@@"
 class Shell:
     """One bash that lives through a whole lab, so that exported variables and `cd` carry on."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, environment: dict[str, str]) -> None:
         self.home = home
-        environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("MIZZEN_", "KUBECONFIG", "XDG_"))
-        }
-        environment |= {
-            "HOME": str(home),
-            "XDG_STATE_HOME": str(home / "state"),
-            "XDG_CACHE_HOME": str(home / "cache"),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
         self.environment = environment
         self.process = subprocess.Popen(
             ["bash", "--norc"],
@@ -69,11 +60,27 @@ class Shell:
 
 
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def environment(home: Path) -> dict[str, str]:
+    """That of a user who has nothing but this home; what a test needs of one's own stays out."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MIZZEN_", "KUBECONFIG", "XDG_"))}
+    return own | {
+        "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+
+@pytest.fixture(scope="module")
+def shell(home: Path, environment: dict[str, str]) -> Iterator[Shell]:
     if not shutil.which("bash"):
         pytest.skip("no bash on PATH")
-    home = tmp_path_factory.mktemp("home")
-    session = Shell(home)
+    session = Shell(home, environment)
     try:
         yield session
     finally:
