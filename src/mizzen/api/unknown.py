@@ -19,10 +19,15 @@ class Unknown(NamedTuple):
     path: str
     suggestion: str
     """The field that was probably meant, or ""."""
+    owner: str = ""
+    """The list beside it whose items have a field of this very name, or ""."""
 
     @property
     def message(self) -> str:
         name = self.path.rpartition(".")[2]
+        if self.owner:
+            place = f"it belongs inside an item of `{self.owner}`: indent it as deep as the keys there"
+            return f"`{name}` is unknown here; {place}"
         hint = f"; did you mean `{self.suggestion}`?" if self.suggestion else "; remove it"
         return f"`{name}` is unknown here{hint}"
 
@@ -33,7 +38,7 @@ def unknown_fields(document: Any, struct: type, path: str = "") -> Iterator[Unkn
         fields = _fields(struct)
         for key, value in document.items():
             if key not in fields:
-                yield Unknown(join(path, key), nearest(key, fields))
+                yield Unknown(join(path, key), nearest(key, fields), _owner(key, fields))
             elif value is not None:
                 yield from unknown_fields(value, fields[key], join(path, key))
         return
@@ -53,6 +58,14 @@ def nearest(key: str, names: Iterable[str]) -> str:
     folded = {name.lower(): name for name in names}
     close = difflib.get_close_matches(key.replace("_", "").lower(), folded, n=1, cutoff=0.6)
     return folded[close[0]] if close else ""
+
+
+def _owner(key: str, fields: Mapping[str, type]) -> str:
+    for name, type_ in fields.items():
+        item = _item_type(type_) if typing.get_origin(type_) is tuple else None
+        if _is_struct(item) and key in _fields(item):
+            return name
+    return ""
 
 
 def _is_struct(given: Any) -> bool:

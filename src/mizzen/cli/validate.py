@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
-from mizzen.api.base import Model
 from mizzen.cli import exits, files, render, talk
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mizzen.api.documents import Document
 
 
-class Finding(Model):
-    """One line of the answer."""
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the answer. What JSON shows never lacks a key."""
 
     file: str
     line: int = 1
@@ -32,7 +32,7 @@ class Finding(Model):
         return f"{where}: {self.level}: {what}"
 
 
-class File(Model):
+class File(msgspec.Struct, frozen=True, kw_only=True):
     """What was read of one file."""
 
     name: str
