@@ -4,6 +4,10 @@ import os
 import pytest
 from pyroute2 import IPRoute
 
+import own_network
+
+own_network.enter()
+
 CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
 

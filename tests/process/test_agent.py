@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -42,11 +43,14 @@ def started():
 
 
 @pytest.fixture
-def agent_root(tmp_path):
-    for folder in ("var/run/secrets/istio", "var/run/secrets/tokens", "etc/istio/pod", "etc/istio/proxy"):
-        (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "etc/istio/pod/labels").write_text('app="web"\n')
-    return tmp_path
+def agent_root():
+    """Not below pytest's own folder: a Unix socket's path may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="agent-") as folder:
+        root = Path(folder)
+        for inner in ("var/run/secrets/istio", "var/run/secrets/tokens", "etc/istio/pod", "etc/istio/proxy"):
+            (root / inner).mkdir(parents=True)
+        (root / "etc/istio/pod/labels").write_text('app="web"\n')
+        yield root
 
 
 @pytest.fixture
