@@ -1,6 +1,6 @@
 """VirtualService edits on a running cluster: from the watch event in istiod to the last proxy's acknowledgement.
 
-The API server sends the event before it answers the writer, so this is what remains after the answer, and a little more.
+The API server sends the event before it answers the writer: this is what remains after the answer, and a little more.
 The proxies are the Envoys of the demo: two gateways and Bookinfo.
 """
 
@@ -47,7 +47,7 @@ async def edited(own: Machine, edits: int) -> list[Row]:
             await api.patch(VIRTUAL_SERVICES, "bookinfo", patch, "default", type="json")
             replies.append(time.perf_counter() - start)
             async with asyncio.timeout(20):
-                while (now := await istiod.converged())[0] == count:
+                while (now := await istiod.converged())[0] == count:  # noqa: ASYNC110 - the condition is istiod's
                     await asyncio.sleep(0.01)
             found.append((now[1] - total) / (now[0] - count))
     finally:

@@ -129,6 +129,7 @@ _RULES = (
     (["apiextensions.k8s.io"], ["customresourcedefinitions"], _READ),
     ([""], ["pods", "nodes", "services", "namespaces", "endpoints", "secrets"], _READ),
     (["discovery.k8s.io"], ["endpointslices"], _READ),
+    (["apps"], ["replicasets"], _READ),
     ([""], ["configmaps"], [*_READ, *_WRITE]),
     (["authentication.k8s.io"], ["tokenreviews"], ["create"]),
     (["authorization.k8s.io"], ["subjectaccessreviews"], ["create"]),

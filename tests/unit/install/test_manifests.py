@@ -5,6 +5,7 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
+from mizzen.controlplane.watching import CORE_KINDS, MESH_KINDS
 from mizzen.inject import read_settings
 from mizzen.install.labels import COMPONENT
 from mizzen.install.manifests import manifests, to_yaml
@@ -65,3 +66,11 @@ def test_the_stream_is_yaml_of_the_same_objects() -> None:
     made = manifests(read_options(["profile=minimal"]))
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     assert list(yaml.load_all(to_yaml(made), loader)) == made
+
+
+def test_istiod_may_read_all_that_it_watches() -> None:
+    rules = objects("profile=minimal")["ClusterRole/istiod-clusterrole-istio-system"]["rules"]
+    for watched in (*CORE_KINDS.values(), *MESH_KINDS.values()):
+        allowed = [rule for rule in rules if watched.group in rule["apiGroups"]]
+        found = [rule["verbs"] for rule in allowed if {"*", watched.plural} & set(rule["resources"])]
+        assert any({"get", "list", "watch"} <= set(verbs) for verbs in found), watched.plural
