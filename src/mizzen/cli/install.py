@@ -27,13 +27,18 @@ def install_options(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def options_of(sets: tuple[str, ...], names: tuple[str, ...]) -> Options:
+    """Raises Failure; warns of mesh settings that have no effect."""
+    from mizzen.api.ignored_mesh import without_effect
     from mizzen.install.options import InvalidOption, read_options
 
     try:
-        return read_options(sets, [text for _, text in files.texts(names)])
+        options = read_options(sets, [text for _, text in files.texts(names)])
     except InvalidOption as error:
         hint = "`mizzen manifest generate` with the same flags shows what they do"
         raise exits.Failure(str(error), hint) from error
+    for path, reason in without_effect(options.mesh_config):
+        talk.warn(f"meshConfig.{path} is legal in Istio, but has no effect in this version: {reason}")
+    return options
 
 
 def seconds(_: click.Context, __: click.Parameter, text: str) -> float:
