@@ -1,9 +1,9 @@
 """One hop through two sidecars against the same two Envoys with the least configuration that forwards, in one run.
 
-Two Pods of a cluster of its own, both with a sidecar. `wrk` runs in the caller's network namespace and calls the Service
-(captured, client's sidecar, server's sidecar, application); in turn it calls two Envoys with a static configuration that
-stand in the same namespaces (no capture, no statistics of requests, no filters but the router). The application is a third
-Envoy that answers by itself, so that it does not hide the difference. Needs root, and `wrk` on PATH.
+Two Pods of a cluster of its own, both with a sidecar. `wrk` runs in the caller's network namespace and calls the
+Service: captured, client's sidecar, server's sidecar, application. In turn it calls two Envoys with a static
+configuration that stand in the same namespaces: no capture, no filter but the router. The application is a third Envoy
+that answers by itself, so that it does not hide the difference. Needs root, and `wrk` on PATH.
 """
 
 from __future__ import annotations
@@ -81,13 +81,18 @@ FORWARD = {"route": {"cluster": "next", "timeout": "0s"}}
 ANSWER = {"direct_response": {"status": 200, "body": {"inline_string": "x" * 1024}}}
 
 
-def sidecar(box: int, name: str) -> int:
-    """The pid of a Pod's Envoy, as this machine numbers it."""
+def sidecar(box: int, address: str) -> int:
+    """The pid of the Envoy in the Pod of this address, as this machine numbers it."""
     for pid in descendants(box):
-        command = Path(f"/proc/{pid}/cmdline").read_bytes() if Path(f"/proc/{pid}").exists() else b""
-        if f"~{name}.default~".encode() in command and b"--service-node" in command:
+        place = Path(f"/proc/{pid}")
+        try:
+            envoy = (place / "exe").readlink().name == "envoy"
+            here = f"-- {address}\n" in (place / "net/fib_trie").read_text()
+        except OSError:
+            continue
+        if envoy and here:
             return pid
-    raise LookupError(f"no Envoy of Pod {name}")
+    raise LookupError(f"no Envoy in the Pod of {address}")
 
 
 def concurrency(pid: int) -> str:
@@ -122,8 +127,8 @@ def load(inside: int, url: str, seconds: int, connections: int) -> float:
     return float(found[1])
 
 
-async def deploy(own: Machine) -> tuple[str, str]:
-    """Addresses of the server's Pod and of its Service, when both Pods are ready."""
+async def deploy(own: Machine) -> tuple[dict[str, str], str]:
+    """Addresses of the Pods by name, and of the Service, when both Pods are ready."""
     async with HttpApi.from_kubeconfig(own.kubeconfig) as api:
         service = await api.create(WELL_KNOWN.services, SERVICE, "default")
         for name in ("client", "server"):
@@ -133,8 +138,7 @@ async def deploy(own: Machine) -> tuple[str, str]:
             if len(pods) == 2 and all(_ready(one) for one in pods):
                 break
             await asyncio.sleep(0.1)
-        address = next(one["status"]["podIP"] for one in pods if one["metadata"]["name"] == "server")
-        return address, service["spec"]["clusterIP"]
+        return {one["metadata"]["name"]: one["status"]["podIP"] for one in pods}, service["spec"]["clusterIP"]
 
 
 def _ready(one: JSON) -> bool:
@@ -144,14 +148,14 @@ def _ready(one: JSON) -> bool:
 
 def measured(own: Machine, asked: argparse.Namespace) -> list[Row]:
     own.mizzen("up", "--set", "profile=minimal")
-    address, service = asyncio.run(deploy(own))
+    addresses, service = asyncio.run(deploy(own))
     box = json.loads((own.state / "box.json").read_text())["pid"]
-    client, server = sidecar(box, "client"), sidecar(box, "server")
+    client, server = sidecar(box, addresses["client"]), sidecar(box, addresses["server"])
     threads = concurrency(client)
     with ExitStack() as stack:
         stack.enter_context(envoy(server, static(APP, ANSWER), "1"))
         stack.enter_context(envoy(server, static(FAR, FORWARD, ("127.0.0.1", APP)), threads, PROXY_USER))
-        stack.enter_context(envoy(client, static(NEAR, FORWARD, (address, FAR)), threads, PROXY_USER))
+        stack.enter_context(envoy(client, static(NEAR, FORWARD, (addresses["server"], FAR)), threads, PROXY_USER))
         time.sleep(2)
         urls = {"sidecars": f"http://{service}/", "static": f"http://127.0.0.1:{NEAR}/"}
         rates: dict[str, list[float]] = {name: [] for name in urls}
