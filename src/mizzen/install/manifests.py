@@ -130,6 +130,7 @@ _RULES = (
     ([""], ["pods", "nodes", "services", "namespaces", "endpoints", "secrets"], _READ),
     (["discovery.k8s.io"], ["endpointslices"], _READ),
     (["apps"], ["replicasets"], _READ),
+    (["apps"], ["replicasets"], _READ),
     ([""], ["configmaps"], [*_READ, *_WRITE]),
     (["authentication.k8s.io"], ["tokenreviews"], ["create"]),
     (["authorization.k8s.io"], ["subjectaccessreviews"], ["create"]),

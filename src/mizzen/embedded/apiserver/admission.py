@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from mizzen.embedded.apiserver import bodies, crds, defaults, errors, pods, strategy, validation
+from mizzen.embedded.apiserver import bodies, crds, defaults, errors, escalation, pods, strategy, validation
 from mizzen.embedded.apiserver.allocation import Allocations
 from mizzen.embedded.apiserver.operation import Call, Operation
 from mizzen.embedded.apiserver.resources import ResourceType
+from mizzen.embedded.apiserver.rights import Rights
 from mizzen.embedded.apiserver.store import Key, Store
 from mizzen.kube.api import JSON
 
@@ -58,6 +59,7 @@ class AdmissionChain:
     store: Store
     webhooks: Webhooks
     allocations: Allocations
+    rights: Rights
     now: Callable[[], datetime]
 
     def default(self, kind: ResourceType, obj: JSON) -> None:
@@ -79,6 +81,7 @@ class AdmissionChain:
             operation.call.warnings.append(f"{operation.kind.resource.kind} is stored, but not acted upon here")
         if operation.obj is not None:
             validation.check(operation)
+            escalation.check(self.rights, operation)
         await self.webhooks.validate(operation)
 
     def prepare(self, operation: Operation) -> None:

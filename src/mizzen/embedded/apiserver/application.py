@@ -11,6 +11,7 @@ from mizzen.embedded.apiserver import system_objects
 from mizzen.embedded.apiserver.admission import AdmissionChain
 from mizzen.embedded.apiserver.allocation import Allocations
 from mizzen.embedded.apiserver.authn import Authenticator
+from mizzen.embedded.apiserver.authorization import Authorization
 from mizzen.embedded.apiserver.core import Core
 from mizzen.embedded.apiserver.field_owners import ManagedFields
 from mizzen.embedded.apiserver.housekeeping import CRDS, Housekeeping
@@ -21,6 +22,7 @@ from mizzen.embedded.apiserver.objects import Objects
 from mizzen.embedded.apiserver.pki import Pki
 from mizzen.embedded.apiserver.registry import Registry
 from mizzen.embedded.apiserver.reviews import Reviews
+from mizzen.embedded.apiserver.rights import Rights
 from mizzen.embedded.apiserver.store import Store
 from mizzen.embedded.apiserver.subresources import Subresources
 from mizzen.embedded.apiserver.tokens import TokenIssuer
@@ -58,12 +60,15 @@ async def open_application(state: Path, pki: Pki, address: str = "127.0.0.1") ->
     store.listen("services", allocations.service_changed)
     calls = WebhookCalls(store)
     chain = WebhookChain(store, calls.post)
-    objects = Objects(store, AdmissionChain(store, chain, allocations, _now), ManagedFields(_now), _now)
+    rights = Rights(store)
+    rights.listen()
+    objects = Objects(store, AdmissionChain(store, chain, allocations, rights, _now), ManagedFields(_now), _now)
     issuer = TokenIssuer(pki.service_account_key)
     authenticator = Authenticator(store, issuer)
     relay = NodeRelay(state / "run" / "node.sock")
     subresources = Subresources(objects, issuer, relay)
-    core = Core(store, registry, objects, Reviews(authenticator), subresources, Information(registry, issuer, address))
+    reviews, information = Reviews(authenticator, rights), Information(registry, issuer, address)
+    core = Core(store, registry, objects, reviews, subresources, information, Authorization(rights))
     api = LocalApi(core)
     await system_objects.write(api, pki)
     housekeeping = Housekeeping(store, registry, objects)

@@ -12,7 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from mizzen.embedded.apiserver import authn, bodies, errors, events_group, info, patching
+from mizzen.embedded.apiserver.authorization import Authorization
 from mizzen.embedded.apiserver.objects import Objects
+from mizzen.embedded.apiserver.patch import APPLY_PATCH
 from mizzen.embedded.apiserver.reading import (
     DEFAULT_WATCH_SECONDS,
     Page,
@@ -28,11 +30,8 @@ from mizzen.embedded.apiserver.shapes import Shaper
 from mizzen.embedded.apiserver.store import Store
 from mizzen.embedded.apiserver.subresources import Subresources
 from mizzen.embedded.apiserver.target import Target, parse
-from mizzen.embedded.apiserver.wire import Answer, Request, Response, Stream, reply
+from mizzen.embedded.apiserver.wire import ANONYMOUS, Answer, Request, Response, Stream, reply
 from mizzen.kube.api import JSON, ApiError, Resource
-
-_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "HEAD": "get"}
-
 
 AfterCreate = Callable[[Resource, JSON], Awaitable[None]]
 
@@ -49,6 +48,7 @@ class Core:
     reviews: Reviews
     subresources: Subresources
     information: info.Information
+    authorization: Authorization
     after_create: AfterCreate = field(default=_at_once)
     """Awaited between a create and its answer, so that what must follow from it is there when the client looks."""
 
@@ -67,13 +67,12 @@ class Core:
 
     async def _route(self, request: Request) -> Answer:
         authn.check_open(request.user, request.path)
-        if answer := self.information.answer(request):
-            return answer
+        request.user = self.authorization.user(request)
         parts = request.path.strip("/").split("/")
         if parts[0] not in ("api", "apis") or len(parts) < (3 if parts[0] == "api" else 4):
-            raise errors.no_such_path()
+            return self._about_the_server(request)
         target = parse(request.path, self.registry)
-        self._authorize(request, target)
+        self.authorization.check(request, target)
         if target.kind.verbs == ("create",) and not target.name:
             return await self._review(request, target)
         if target.resource.group == "metrics.k8s.io":
@@ -82,12 +81,13 @@ class Core:
             return await self.subresources.answer(request, target)
         return await self._verb(request, target)(request, target)
 
-    def _authorize(self, request: Request, target: Target) -> None:
-        verb, resource = _VERBS.get(request.method, ""), target.resource
-        plural = f"{resource.plural}/{target.subresource}" if target.subresource else resource.plural
-        if not authn.authorize(request.user, verb, resource.group, plural, target.namespace, target.name):
-            why = f'User "{request.user.name}" cannot {verb} resource "{plural}" in API group "{resource.group}"'
-            raise errors.forbidden(resource, target.name, why)
+    def _about_the_server(self, request: Request) -> Answer:
+        if request.user is not ANONYMOUS:
+            self.authorization.check_path(request)
+        answer = self.information.answer(request)
+        if answer is None:
+            raise errors.no_such_path()
+        return answer
 
     def _verb(self, request: Request, target: Target) -> Callable[[Request, Target], Awaitable[Answer]]:
         named = {
@@ -180,6 +180,8 @@ class Core:
         call = bodies.call_of(request)
         if target.resource.group == "events.k8s.io":
             raise errors.failure(405, "MethodNotAllowed", "events are patched through the core API group")
+        if bodies.media_type(request) == APPLY_PATCH and self.store.get(target.key) is None:
+            self.authorization.check(request, target, "create")
         new, created = await patching.patch(self.objects, request, target, call)
         if created and not call.dry_run:
             await self.after_create(target.resource, new)

@@ -1,4 +1,4 @@
-"""What the server does by itself: empty a deleted CustomResourceDefinition, and put waiting Pods on the node.
+"""What the server does by itself: empty a deleted CustomResourceDefinition, bind waiting Pods, aggregate roles.
 
 Everything else that happens without a request is a controller's work.
 """
@@ -6,16 +6,18 @@ Everything else that happens without a request is a controller's work.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from mizzen.embedded.apiserver import pods, strategy
+from mizzen.embedded.apiserver import pods, role_aggregation, strategy
 from mizzen.embedded.apiserver.crds import CLEANUP_FINALIZER
 from mizzen.embedded.apiserver.objects import Objects
 from mizzen.embedded.apiserver.operation import Call, DeleteOptions
 from mizzen.embedded.apiserver.registry import Registry
 from mizzen.embedded.apiserver.resources import ResourceType, storage_name
+from mizzen.embedded.apiserver.rights import CLUSTER_ROLES
 from mizzen.embedded.apiserver.store import Entry, Event, Key, Store
 from mizzen.embedded.apiserver.target import Target
 from mizzen.kube.api import JSON, ApiError, NotFound
@@ -37,6 +39,7 @@ class Housekeeping:
     def start(self) -> None:
         self.store.listen(CRDS, self._crd_changed)
         self.store.listen("nodes", self._node_changed)
+        self.store.listen(CLUSTER_ROLES, self._cluster_role_changed)
 
     async def stop(self) -> None:
         for task in list(self._tasks):
@@ -47,6 +50,18 @@ class Housekeeping:
         task = asyncio.get_running_loop().create_task(_logged(work, what))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    # -- aggregated roles ------------------------------------------------------------------------------------------
+
+    def _cluster_role_changed(self, event: Event) -> None:
+        if stale := role_aggregation.stale(self.store.entries(CLUSTER_ROLES)):
+            self._later(lambda: self._aggregate(stale), "aggregating cluster roles")
+
+    async def _aggregate(self, stale: dict[str, list[JSON]]) -> None:
+        kind = self.registry.find("rbac.authorization.k8s.io", "v1", "clusterroles")
+        assert kind is not None
+        for name, rules in stale.items():
+            await self.objects.update(Target(kind, "", name), functools.partial(_with_rules, rules), _CALL)
 
     # -- custom resources ------------------------------------------------------------------------------------------
 
@@ -108,10 +123,8 @@ class Housekeeping:
             pods.bind(pod, "", now)
             return pod
 
-        status = Target(target.kind, target.namespace, target.name, "status")
         try:
-            await self.objects.update(target, bound, _CALL)
-            await self.objects.update(status, bound, _CALL)
+            await self.objects.update(Target(target.kind, target.namespace, target.name, "binding"), bound, _CALL)
         except ApiError as error:
             if error.code != 404:
                 raise
@@ -124,6 +137,10 @@ async def _logged(work: Callable[[], Awaitable[None]], what: str) -> None:
         log.debug("%s: it has gone already", what)
     except ApiError as error:
         log.warning("%s: %s", what, error)
+
+
+def _with_rules(rules: list[JSON], role: JSON) -> JSON:
+    return {**role, "rules": rules}
 
 
 def _without_cleanup(crd: JSON) -> JSON:

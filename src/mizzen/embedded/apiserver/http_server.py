@@ -87,7 +87,7 @@ class HttpServer:
             incoming.method,
             incoming.path.rstrip("/") or "/",
             parse_query(incoming.rel_url.raw_query_string),
-            {name.lower(): value for name, value in incoming.headers.items()},
+            _headers(incoming),
             body,
             self._authenticator.user(peer, incoming.headers.get("Authorization", "")),
         )
@@ -109,6 +109,15 @@ class HttpServer:
         finally:
             self._streams.discard(task)
         return response
+
+
+def _headers(incoming: web.BaseRequest) -> dict[str, str]:
+    """By lower-case name. A header that comes more than once (Impersonate-Group) has one value per line."""
+    found: dict[str, str] = {}
+    for name, value in incoming.headers.items():
+        key = name.lower()
+        found[key] = f"{found[key]}\n{value}" if key in found and key.startswith("impersonate-") else value
+    return found
 
 
 def _too_large() -> ApiError:

@@ -138,19 +138,19 @@ def _tolerates(toleration: JSON, taint: JSON) -> bool:
     return (toleration.get("key"), toleration.get("value", "")) == (taint["key"], taint.get("value", ""))
 
 
-def bind(pod: JSON, reason: str, now: str) -> None:
+def bind(pod: JSON, reason: str, now: str, node: str = NODE_NAME) -> None:
     """Put the Pod on the node, or say in its condition why not."""
     status = pod.setdefault("status", {})
     condition: JSON = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
     if reason:
         condition.update(status="False", reason="Unschedulable", message=reason)
     else:
-        pod["spec"]["nodeName"] = NODE_NAME
+        pod["spec"]["nodeName"] = node
     others = [each for each in status.get("conditions") or () if each["type"] != "PodScheduled"]
     status["conditions"] = [*others, condition]
 
 
-_MUTABLE = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName", "ephemeralContainers")
+_MUTABLE = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "ephemeralContainers")
 
 
 def check_update(old: JSON, new: JSON) -> list[Cause]:

@@ -50,7 +50,7 @@ def parse_filter(target: Target, labels: str, fields: str) -> Filter:
     parsed = selectors.parse_fields(fields)
     version = target.kind.crd_version or {}
     extra = frozenset(each["jsonPath"].lstrip(".") for each in version.get("selectableFields") or ())
-    selectors.check_fields(parsed, target.kind.storage, target.resource.kind, extra)
+    selectors.check_fields(parsed, target.kind.storage, extra)
     return Filter(selectors.parse_labels(labels), parsed)
 
 

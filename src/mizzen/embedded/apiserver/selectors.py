@@ -161,9 +161,12 @@ _FIELDS: dict[str, frozenset[str]] = {
 _EVERY_KIND = frozenset({"metadata.name", "metadata.namespace"})
 
 
-def check_fields(requirements: tuple[FieldRequirement, ...], storage: str, kind: str, extra: frozenset[str]) -> None:
+def check_fields(requirements: tuple[FieldRequirement, ...], storage: str, extra: frozenset[str]) -> None:
     """Raise 400 for a path that Kubernetes does not select this kind by."""
     known = _EVERY_KIND | _FIELDS.get(storage, frozenset()) | extra
     for requirement in requirements:
         if requirement.path not in known:
-            raise errors.bad_request(f'field label not supported: "{requirement.path}" for {kind}')
+            if storage in _FIELDS or extra:
+                raise errors.bad_request(f"field label not supported: {requirement.path}")
+            why = 'is not a known field selector: only "metadata.name", "metadata.namespace"'
+            raise errors.bad_request(f'"{requirement.path}" {why}')

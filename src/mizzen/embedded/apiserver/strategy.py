@@ -71,6 +71,7 @@ def reset_for_create(kind: ResourceType, obj: JSON, uid: str, now: datetime) -> 
     for name in (*_SERVER_OWNED, "resourceVersion", "selfLink"):
         metadata.pop(name, None)
     metadata["uid"], metadata["creationTimestamp"] = uid, timestamp(now)
+    _drop_empty(metadata)
     if has_generation(kind):
         metadata["generation"] = 1
     if kind.has_status() and kind.storage not in ("nodes", "persistentvolumes"):
@@ -87,6 +88,14 @@ def keep_server_owned(old: JSON, new: JSON) -> None:
         if name in before:
             after[name] = before[name]
     after.pop("selfLink", None)
+    _drop_empty(after)
+
+
+def _drop_empty(metadata: JSON) -> None:
+    """Go does not write these when they are empty, and clients do not expect to read them."""
+    for name in ("labels", "annotations", "ownerReferences", "finalizers"):
+        if name in metadata and not metadata[name]:
+            del metadata[name]
 
 
 def isolate(kind: ResourceType, old: JSON, new: JSON, subresource: str) -> JSON:
@@ -94,7 +103,7 @@ def isolate(kind: ResourceType, old: JSON, new: JSON, subresource: str) -> JSON:
     if subresource == "ephemeralcontainers":
         added = new.get("spec", {}).get("ephemeralContainers")
         return {**old, "metadata": new["metadata"], "spec": {**old["spec"], "ephemeralContainers": added or []}}
-    if not kind.has_status():
+    if not kind.has_status() or subresource == "binding":
         return new
     status_only = subresource in ("status", "approval")
     source, target = (new, dict(old)) if status_only else (old, new)

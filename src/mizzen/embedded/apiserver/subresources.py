@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from mizzen.embedded.apiserver import bodies, errors, patching, scale, strategy
+from mizzen.embedded.apiserver import bodies, errors, patching, pods, scale, strategy
 from mizzen.embedded.apiserver.node_relay import NodeRelay
 from mizzen.embedded.apiserver.objects import Objects
 from mizzen.embedded.apiserver.operation import DeleteOptions
@@ -185,10 +185,11 @@ class Subresources:
             if pod["spec"].get("nodeName"):
                 why = f'pod {target.name} is already assigned to node "{pod["spec"]["nodeName"]}"'
                 raise errors.conflict(target.resource, target.name, why)
-            pod["spec"]["nodeName"] = node
+            pods.bind(pod, "", strategy.timestamp(self.objects.now()), node)
             return pod
 
-        await self.objects.update(Target(target.kind, target.namespace, target.name), bound, bodies.call_of(request))
+        place = Target(target.kind, target.namespace, target.name, "binding")
+        await self.objects.update(place, bound, bodies.call_of(request))
         return reply({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)
 
     async def _evict(self, request: Request, target: Target) -> Answer:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from mizzen.embedded.apiserver import default_roles
 from mizzen.embedded.apiserver.pki import Pki
 from mizzen.kube.api import JSON, WELL_KNOWN, AlreadyExists, Api, Resource
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 API_ADDRESS, DNS_ADDRESS = "10.96.0.1", "10.96.0.10"
 _PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
+_CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+_CLUSTER_ROLE_BINDINGS = Resource(
+    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
 _API_LABELS = {"component": "apiserver", "provider": "kubernetes"}
 _DNS_LABELS = {
     "k8s-app": "kube-dns",
@@ -26,6 +33,9 @@ async def write(api: Api, pki: Pki) -> None:
     await _ensure(api, WELL_KNOWN.services, _dns_service(), "kube-system")
     for name, value in (("system-cluster-critical", 2000000000), ("system-node-critical", 2000001000)):
         await _ensure(api, _PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value})
+    roles = [_ensure(api, _CLUSTER_ROLES, each) for each in default_roles.cluster_roles()]
+    bindings = [_ensure(api, _CLUSTER_ROLE_BINDINGS, each) for each in default_roles.cluster_role_bindings()]
+    await asyncio.gather(*roles, *bindings)
 
 
 async def _ensure(api: Api, resource: Resource, obj: JSON, namespace: str | None = None) -> None:
