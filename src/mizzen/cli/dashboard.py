@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import webbrowser
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -44,7 +45,8 @@ def envoy(pod: str, port: int, address: str, browser: bool, where: Where) -> Non
             talk.say("Failed to open browser; open URL in your browser.")
         await server.serve_forever()
 
-    with_api(where, serve)
+    with suppress(KeyboardInterrupt):  # the way to end it
+        with_api(where, serve)
 
 
 command.add_command(envoy, "proxy")

@@ -152,7 +152,8 @@ def run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         return fail(error.format_message(), usage_hint(error), exits.USAGE)
     except (click.Abort, KeyboardInterrupt):
-        return fail("interrupted", "`mizzen status` says what runs", exits.INTERRUPTED)
+        talk.say("interrupted; `mizzen status` says what runs")
+        return exits.INTERRUPTED
     except SystemExit:  # click's own way out: completion is done, or nobody reads on
         return exits.OK
     except Exception as error:

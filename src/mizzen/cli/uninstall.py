@@ -27,3 +27,5 @@ def command(purge: bool, skip_confirmation: bool, dry_run: bool, where: Where) -
         talk.confirm("Proceed?")
     with talk.working("Uninstalling") as say:
         with_api(where, lambda api: uninstall(api, say, dry_run=dry_run))
+    if dry_run:
+        talk.say("This was a dry run: nothing was removed")
