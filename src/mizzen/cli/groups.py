@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -24,6 +23,8 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def refuse(self, ctx: click.Context, word: str) -> NoReturn:
+        import difflib
+
         path = ctx.command_path
         if word in self.later:
             raise exits.Failure(f"`{path} {word}` is not served yet", self.later[word], exits.USAGE)

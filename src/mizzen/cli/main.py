@@ -9,14 +9,16 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from click.shell_completion import CompletionItem
 
 from mizzen import __version__
 from mizzen.cli import exits, talk
 from mizzen.cli.groups import Group
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Verb(NamedTuple):
@@ -101,6 +103,8 @@ class Verbs(Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """From the table alone: completion must not import every verb."""
+        from click.shell_completion import CompletionItem
+
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         shown = {name: verb for name, verb in VERBS.items() if verb.section and name.startswith(incomplete)}
