@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 
+from mizzen.cli import exits
+
 from .mesh import Mesh, eventually, within_chance
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("kubectl")]
@@ -250,7 +252,7 @@ def test_the_virtual_service_as_written_is_refused_with_the_cure(mesh: Mesh, url
     file = mesh.state.parent / "my-vs.yaml"
     file.write_text(AS_WRITTEN)
     line = AS_WRITTEN.splitlines().index("    retries:") + 1
-    said = mesh.mizzen("validate", "-f", str(file), code=1)
+    said = mesh.mizzen("validate", "-f", str(file), code=exits.UNPARSABLE)
     assert f"{file}:{line}:" in said
     assert "`retries` and `timeout`" in said and "they belong inside an item of `http`" in said, said
     assert "error converting YAML to JSON" in mesh.kubectl("apply", "-f", str(file), code=1)
