@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +10,6 @@ import click
 from mizzen.cli import exits, render, talk
 from mizzen.cli.clusters import name_option
 from mizzen.cli.groups import Group
-from mizzen.cli.options import run
 
 if TYPE_CHECKING:
     from mizzen.embedded.cluster import Cluster
@@ -26,7 +26,7 @@ def start_cluster(name: str) -> Cluster:
         raise exits.Failure(f"{first.check}: {first.detail}", first.cure or "`mizzen doctor` tells more")
     try:
         with talk.step(f"Starting cluster {name}", f"Cluster {name} is running"):
-            return run(cluster.start(name))
+            return asyncio.run(cluster.start(name))
     except (cluster.BoxError, cluster.ClusterError, KubeconfigError) as error:
         raise exits.Failure(str(error), "`mizzen doctor` says what this machine lacks") from error
 
@@ -35,7 +35,7 @@ def stop_cluster(name: str) -> None:
     from mizzen.embedded import cluster
 
     try:
-        stopped = run(cluster.stop(name))
+        stopped = asyncio.run(cluster.stop(name))
     except cluster.BoxError as error:
         raise exits.Failure(str(error)) from error
     talk.say(f"✔ Cluster {name} is stopped; its state is kept" if stopped else f"cluster {name} was not running")
@@ -45,7 +45,7 @@ def delete_cluster(name: str) -> None:
     from mizzen.embedded import cluster
 
     try:
-        deleted = run(cluster.delete(name))
+        deleted = asyncio.run(cluster.delete(name))
     except cluster.BoxError as error:
         raise exits.Failure(str(error)) from error
     talk.say(f"✔ Cluster {name} is deleted" if deleted else f"there is no cluster {name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import click
 
 from mizzen.cli import exits
-from mizzen.cli.options import run
 from mizzen.embedded.paths import DEFAULT_NAME, ClusterPaths, cluster_paths
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def with_cluster(name: str, use: Callable[[HttpApi], Awaitable[R]]) -> R:
         async with connection(name) as api:
             return await use(api)
 
-    return run(session())
+    return asyncio.run(session())
 
 
 def default_kubeconfig() -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -70,8 +70,4 @@ def with_api(where: Where, use: Callable[[HttpApi], Awaitable[R]]) -> R:
         finally:
             await api.close()
 
-    return run(session())
-
-
-def run(main: Coroutine[Any, Any, R]) -> R:
-    return asyncio.run(main)
+    return asyncio.run(session())
