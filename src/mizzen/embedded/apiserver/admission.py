@@ -187,6 +187,7 @@ class AdmissionChain:
         causes = crds.problems(crd)
         if causes:
             raise errors.invalid(operation.kind.resource, operation.name, causes)
+        operation.call.warnings.extend(crds.warnings(crd))
         crds.accept(crd, operation.old, strategy.timestamp(self.now()))
 
 

@@ -5,7 +5,7 @@ https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resou
 
 from __future__ import annotations
 
-from mizzen.embedded.apiserver import errors
+from mizzen.embedded.apiserver import cel_rules, errors
 from mizzen.embedded.apiserver.errors import Cause
 from mizzen.kube.api import JSON
 
@@ -32,6 +32,7 @@ def problems(crd: JSON) -> list[Cause]:
         causes += [] if version.get("name") else [errors.required(f"spec.versions[{index}].name")]
         schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
         causes += _null_properties(schema, f"spec.versions[{index}].schema.openAPIV3Schema")
+        causes += cel_rules.problems(schema, f"spec.versions[{index}].schema.openAPIV3Schema")
     if (spec.get("conversion") or {}).get("strategy") == "Webhook":
         causes.append(
             Cause(
@@ -51,6 +52,12 @@ def _null_properties(schema: JSON, path: str) -> list[Cause]:
         causes += [errors.required(below)] if each is None else _null_properties(each, below)
     items = schema.get("items")
     return causes + (_null_properties(items, f"{path}.items") if isinstance(items, dict) else [])
+
+
+def warnings(crd: JSON) -> list[str]:
+    """What the writer of a definition should know about what is not honoured."""
+    schemas = ((version.get("schema") or {}).get("openAPIV3Schema") or {} for version in crd["spec"]["versions"])
+    return [warning for schema in schemas for warning in cel_rules.not_evaluated(schema)]
 
 
 def accept(crd: JSON, old: JSON | None, now: str) -> None:

@@ -114,15 +114,3 @@ _MISSING = object()
 
 def _takes_default(node: Node, value: Any) -> bool:
     return value is _MISSING or (value is None and not node.get("nullable"))
-
-
-def unevaluated_rules(schema: Node, path: str = "") -> list[str]:
-    """Which CEL rules (`x-kubernetes-validations`) stand in the schema and are not checked here: `path: rule`."""
-    found = [f"{path or '.'}: {rule.get('rule', '')}" for rule in schema.get(RULES) or ()]
-    for key, node in (schema.get("properties") or {}).items():
-        found += unevaluated_rules(node, f"{path}.{key}")
-    if isinstance(items := schema.get("items"), dict):
-        found += unevaluated_rules(items, f"{path}[]")
-    if isinstance(additional := schema.get("additionalProperties"), dict):
-        found += unevaluated_rules(additional, f"{path}[*]")
-    return found

@@ -1,6 +1,6 @@
 """Does a custom resource satisfy its CRD's schema? Findings in the words of Kubernetes' validator (kube-openapi).
 
-CEL rules are not evaluated: `schema_structural.unevaluated_rules` lists them.
+CEL rules are in cel_rules.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from mizzen.embedded.apiserver import errors, pods, schema_validation, validation_kinds
+from mizzen.embedded.apiserver import cel_rules, errors, pods, schema_validation, validation_kinds
 from mizzen.embedded.apiserver import validation_names as check_names
 from mizzen.embedded.apiserver.bodies import structural_schema
 from mizzen.embedded.apiserver.errors import Cause
@@ -41,7 +41,8 @@ def _causes(operation: Operation) -> Iterator[Cause]:
     yield from _finalizer_causes(old, obj)
     structural = structural_schema(operation.kind)
     if structural is not None:
-        yield from schema_validation.validate(structural, obj)
+        causes = schema_validation.validate(structural, obj)
+        yield from causes or cel_rules.check(structural, obj, old)
     elif not operation.subresource and old is None:
         yield from validation_kinds.validate_create(operation.kind.resource, obj)
     elif not operation.subresource and old is not None:

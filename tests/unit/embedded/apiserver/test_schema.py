@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mizzen.embedded.apiserver import schema, schema_structural
+from mizzen.embedded.apiserver import schema
 from mizzen.embedded.apiserver.resources import BUILT_INS, ResourceType, custom_types
 from mizzen.embedded.apiserver.schema_validation import validate
 from mizzen.kube.api import WELL_KNOWN, Resource
@@ -319,11 +319,6 @@ def test_pruning_and_unknown_fields_of_custom_resources() -> None:
     kept = schema.prune(WIDGETS, obj, node)
     assert kept == widget(known={"a": "x"}, free={"a": {}, "c": 2}, map={"k": {"a": 1}}, list=[{"a": 1}])
     assert schema.unknown_fields(WIDGETS, kept, node) == []
-
-
-def test_rules_in_cel_are_told_not_evaluated() -> None:
-    node = widget_schema(hosts={"type": "array", "items": {"x-kubernetes-validations": [{"rule": "self != '*'"}]}})
-    assert schema_structural.unevaluated_rules(node) == [".spec.hosts[]: self != '*'"]
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not here")
