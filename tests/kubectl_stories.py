@@ -135,6 +135,7 @@ class Stage:
 
     def _told(self, text: str) -> str:
         """Older clients take a text that begins with a brace for JSON."""
+        text = str(text)
         return ("---\n" if text.startswith("{") else "") + text.replace("$NS", self.namespace)
 
     def _step(self, step: dict[str, Any]) -> None:
@@ -171,7 +172,7 @@ class Stage:
 
 def _parts(step: dict[str, Any], key: str) -> list[str]:
     found = step.get(key, [])
-    return [found] if isinstance(found, str) else list(found)
+    return [str(each) for each in found] if isinstance(found, list) else [str(found)]
 
 
 def _plain(text: str) -> str:

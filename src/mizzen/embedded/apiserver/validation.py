@@ -109,10 +109,22 @@ def _job(old: JSON, new: JSON) -> Iterator[Cause]:
         yield errors.invalid_value("spec.template", "…", "field is immutable")
 
 
+def _claim(old: JSON, new: JSON) -> Iterator[Cause]:
+    """What is asked for may grow, and the volume may come; nothing else changes."""
+    free = ("resources", "volumeName", "volumeAttributesClassName")
+    before, after = ({key: value for key, value in each["spec"].items() if key not in free} for each in (old, new))
+    if before != after:
+        why = (
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+        )
+        yield Cause("FieldValueForbidden", "spec", f"Forbidden: {why}")
+
+
 _UPDATE_RULES: dict[str, Callable[[JSON, JSON], Iterator[Cause]]] = {
     "pods": lambda old, new: iter(pods.check_update(old, new)),
     "configmaps": _immutable_data,
     "secrets": _secret,
+    "persistentvolumeclaims": _claim,
     "deployments.apps": _fixed("spec.selector"),
     "replicasets.apps": _fixed("spec.selector"),
     "daemonsets.apps": _fixed("spec.selector"),

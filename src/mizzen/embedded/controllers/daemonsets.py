@@ -12,8 +12,8 @@ from mizzen.embedded.controllers.adoption import claim
 from mizzen.embedded.controllers.cluster import Cluster, owners_of_kind
 from mizzen.embedded.controllers.objects import is_deleting, labels_of, percentage_of
 from mizzen.embedded.controllers.pods import available_in, is_active, is_available, is_finished, is_ready, pod_from
+from mizzen.embedded.controllers.revisions import REVISION_LABEL, REVISIONS, keep
 from mizzen.embedded.controllers.rollout import template_hash
-from mizzen.embedded.controllers.statefulsets import REVISION_LABEL
 from mizzen.embedded.controllers.worklist import Worklist
 from mizzen.kube.api import JSON, WELL_KNOWN
 from mizzen.kube.reflector import Change, Key
@@ -29,6 +29,7 @@ class DaemonSets:
         self.work = Worklist("daemonset", self.sync)
         cluster.feed(SETS, self.work)
         cluster.feed(PODS, self.work, owners_of_kind(SETS))
+        cluster.feed(REVISIONS, self.work, owners_of_kind(SETS))
         cluster.feed(NODES, self.work, self._all_sets)
 
     def _all_sets(self, change: Change) -> Iterable[Key]:
@@ -41,6 +42,7 @@ class DaemonSets:
             return None
         pods = await claim(self._cluster, PODS, owner)
         if not is_deleting(owner):
+            await keep(self._cluster, owner, pods)
             await self._place(owner, pods)
         return await self._report(key)
 
@@ -56,7 +58,8 @@ class DaemonSets:
             on.setdefault(node_of(pod), []).append(pod)
         for node in nodes:
             if not on.get(node):
-                await self._cluster.create(PODS, daemon_pod(owner, node), owner["metadata"]["namespace"])
+                made = await self._cluster.create(PODS, daemon_pod(owner, node), owner["metadata"]["namespace"])
+                self._cluster.record(owner, "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
         surplus = [pod for node, there in on.items() for pod in there[node in nodes :]]
         for pod in [*surplus, *filter(is_finished, pods)]:
             if not is_deleting(pod):

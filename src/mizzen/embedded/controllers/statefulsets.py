@@ -12,6 +12,7 @@ from mizzen.embedded.controllers.adoption import claim
 from mizzen.embedded.controllers.cluster import Cluster, owners_of_kind
 from mizzen.embedded.controllers.objects import is_deleting, labels_of, owner_reference, replicas, status
 from mizzen.embedded.controllers.pods import available_in, is_active, is_finished, is_ready, pod_from
+from mizzen.embedded.controllers.revisions import REVISION_LABEL, REVISIONS, keep
 from mizzen.embedded.controllers.rollout import template_hash
 from mizzen.embedded.controllers.worklist import Worklist
 from mizzen.kube.api import JSON, WELL_KNOWN, AlreadyExists, Resource
@@ -19,7 +20,6 @@ from mizzen.kube.reflector import Key
 
 SETS, PODS = WELL_KNOWN.statefulsets, WELL_KNOWN.pods
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
-REVISION_LABEL = "controller-revision-hash"
 NAME_LABEL, INDEX_LABEL = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
 
 
@@ -29,6 +29,7 @@ class StatefulSets:
         self.work = Worklist("statefulset", self.sync)
         cluster.feed(SETS, self.work)
         cluster.feed(PODS, self.work, owners_of_kind(SETS))
+        cluster.feed(REVISIONS, self.work, owners_of_kind(SETS))
 
     async def sync(self, key: Key) -> float | None:
         owner = self._cluster.get(SETS, key)
@@ -36,6 +37,7 @@ class StatefulSets:
             return None
         pods = by_ordinal(owner, await claim(self._cluster, PODS, owner))
         if not is_deleting(owner):
+            await keep(self._cluster, owner, pods.values())
             await self._step(owner, pods)
         return await self._report(key)
 
