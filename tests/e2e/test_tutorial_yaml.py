@@ -272,10 +272,10 @@ def test_the_circuit_breaker(mesh: Mesh, url: str) -> None:
     mesh.apply(CIRCUIT_BREAKER)
     mesh.in_force("virtualservice/my-vs", "destinationrule/circuit-breaker")
     eventually(lambda: mesh.condition("destinationrule", "circuit-breaker")["message"] == "")  # type: ignore[index]
-    answers = asyncio.run(at_once(f"{url}/?delay=2", 350))
-    # 100 connections and 100 that wait; the two worker threads count a little loosely.
-    assert 120 <= answers[503, "true"] <= 150, answers
-    assert answers.total() == answers[503, "true"] + answers[200, ""], answers
+    answers = asyncio.run(at_once(f"{url}/?delay=3", 350))
+    # 100 connections and 100 that wait for one; while connections are being made, those who wait are all there is.
+    assert 100 <= answers[200, ""] <= 220, answers
+    assert answers[503, "true"] == 350 - answers[200, ""], answers
     log = mesh.kubectl("logs", "-n", "istio-system", "deploy/istio-ingressgateway", "--tail=400")
     assert len(re.findall(r'" 503 UO upstream_max_connections|" 503 UO ', log)) >= 100
 
@@ -297,6 +297,7 @@ def test_a_failing_pod_is_ejected(mesh: Mesh, url: str) -> None:
     """Half of the Pods at most, after five errors in a row."""
     host = ("-H", "Host: myapp.example.com")
     first = mesh.outside(f"{url}/?fail=999&fail-key=sick&fail-at=v2&n=[1-30]", *host, "-w", "\n%{http_code}\n")
-    assert first.count("\n503\n") == 5, Counter(re.findall(r"\n(\d+)\n", first))
+    # The ejection is the main thread's work: a worker may send one or two more.
+    assert 5 <= first.count("\n503\n") <= 8, Counter(re.findall(r"\n(\d+)\n", first))
     later = versions(mesh.outside(f"{url}/?n=[1-50]", *host))
     assert later == {"v1": 50}
