@@ -65,8 +65,10 @@ async def open_application(state: Path, pki: Pki, address: str = "127.0.0.1") ->
     objects = Objects(store, AdmissionChain(store, chain, allocations, rights, _now), ManagedFields(_now), _now)
     issuer = TokenIssuer(pki.service_account_key)
     authenticator = Authenticator(store, issuer)
+    budgets = registry.find("policy", "v1", "poddisruptionbudgets")
+    assert budgets is not None
     relay = NodeRelay(state / "run" / "node.sock")
-    subresources = Subresources(objects, issuer, relay)
+    subresources = Subresources(objects, issuer, relay, budgets)
     reviews, information = Reviews(authenticator, rights), Information(registry, issuer, address)
     core = Core(store, registry, objects, reviews, subresources, information, Authorization(rights))
     api = LocalApi(core)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from mizzen.embedded.apiserver import bodies, errors, patching, pods, scale, strategy
+from mizzen.embedded.apiserver import bodies, errors, eviction, patching, pods, scale, strategy
 from mizzen.embedded.apiserver.node_relay import NodeRelay
 from mizzen.embedded.apiserver.objects import Objects
-from mizzen.embedded.apiserver.operation import DeleteOptions
+from mizzen.embedded.apiserver.operation import Call, DeleteOptions
 from mizzen.embedded.apiserver.patch import APPLY_PATCH, PatchError, apply_patch
 from mizzen.embedded.apiserver.reading import document_in
+from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.shapes import Shaper
-from mizzen.embedded.apiserver.store import Key
+from mizzen.embedded.apiserver.store import Entry, Key
 from mizzen.embedded.apiserver.target import Target
 from mizzen.embedded.apiserver.tokens import API_AUDIENCES, MAX_SECONDS, MIN_SECONDS, TokenIssuer
 from mizzen.embedded.apiserver.wire import Answer, Request, Response, Upgrade, reply
-from mizzen.kube.api import JSON, Preconditions, Resource
+from mizzen.kube.api import JSON, Conflict, Preconditions, Resource
 
 _SCALE = Resource("autoscaling", "v1", "scales", "Scale")
 _BINDING = Resource("", "v1", "bindings", "Binding")
@@ -33,6 +36,7 @@ class Subresources:
     objects: Objects
     issuer: TokenIssuer
     relay: NodeRelay
+    budgets: ResourceType
 
     async def answer(self, request: Request, target: Target) -> Answer:
         own: dict[str, dict[str, _Verb]] = {
@@ -200,8 +204,19 @@ class Subresources:
             options.get("propagationPolicy"),
             Preconditions(conditions.get("uid"), conditions.get("resourceVersion")),
         )
-        await self.objects.delete(Target(target.kind, target.namespace, target.name), wanted, bodies.call_of(request))
+        place, call = Target(target.kind, target.namespace, target.name), bodies.call_of(request)
+        await self._charge_budget(self.objects.entry(place), call)
+        await self.objects.delete(place, wanted, call)
         return reply({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)
+
+    async def _charge_budget(self, pod: Entry, call: Call) -> None:
+        """Raises 429. Who finds that another eviction was charged meanwhile looks again."""
+        while (budget := eviction.budget_of(self.objects.store, pod)) is not None:
+            place = Target(self.budgets, pod.key.namespace, budget["metadata"]["name"], "status")
+            charged = eviction.charged(budget)
+            with contextlib.suppress(Conflict):
+                await self.objects.update(place, functools.partial(_instead, charged), call)
+                return
 
     async def _log(self, request: Request, target: Target) -> Answer:
         pod = document_in(target.kind, self.objects.entry(target))
@@ -213,6 +228,10 @@ class Subresources:
         assert verb in ("exec", "attach", "portforward")
         container = "" if verb == "portforward" else choose_container(pod, request.parameter("container"))
         return Upgrade(verb, target.namespace, target.name, container, request)  # type: ignore[arg-type]
+
+
+def _instead(new: JSON, _: JSON) -> JSON:
+    return copy.deepcopy(new)
 
 
 def choose_container(pod: JSON, asked: str) -> str:
