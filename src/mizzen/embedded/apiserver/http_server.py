@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,8 @@ from mizzen.embedded.apiserver.wire import Request, Response, Stream, Upgrade, e
 from mizzen.kube.api import ApiError
 
 log = logging.getLogger(__name__)
+COMPRESSED_BYTES = 128 * 1024
+"""Longer answers are compressed for clients that take it, as Kubernetes does; shorter ones are faster plain."""
 
 Connect = Callable[[web.BaseRequest, Upgrade], Awaitable[web.StreamResponse]]
 """Speaks WebSocket or SPDY with the client, and with the node for it."""
@@ -69,6 +72,10 @@ class HttpServer:
         assert isinstance(answer, Response)
         body = b"" if incoming.method == "HEAD" else answer.body
         headers = {"Content-Type": answer.content_type, "Cache-Control": "no-cache, private", **answer.headers}
+        if len(body) > COMPRESSED_BYTES and "gzip" in incoming.headers.get("Accept-Encoding", ""):
+            # In a thread: other requests must not wait for it.
+            body = await asyncio.to_thread(gzip.compress, body, 1)
+            headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding, Accept"}
         return web.Response(body=body, status=answer.status, headers=headers)
 
     async def _read(self, incoming: web.BaseRequest) -> Request:
