@@ -6,17 +6,19 @@ So they disturb nobody on this machine, nobody disturbs them, and several worker
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from pyroute2 import IPRoute
 
 from mizzen.embedded.box import kernel
 
-_HOME = os.readlink("/proc/self/ns/net")
+_NETWORK = Path("/proc/self/ns/net")
+_HOME = _NETWORK.readlink()
 
 
 def enter() -> None:
-    """Move this process, and all that it starts from now on, into a fresh network with a loopback. Once; only as root."""
-    if os.geteuid() != 0 or os.readlink("/proc/self/ns/net") != _HOME:
+    """Move this process, and all that it starts from now on, into a fresh network with a loopback: once, as root."""
+    if os.geteuid() != 0 or _NETWORK.readlink() != _HOME:
         return
     kernel.unshare(kernel.CLONE_NEWNET)
     with IPRoute() as route:

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import own_network
+
 from .mesh import Mesh
+
+own_network.enter()
 
 MIZZEN = (sys.executable, "-m", "mizzen.cli")
 MARK = "@@done@@"
