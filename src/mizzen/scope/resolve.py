@@ -11,11 +11,13 @@ from mizzen.api.networking import Gateway
 from mizzen.scope.foreign import foreign_hosts, without_claimed
 from mizzen.scope.gateways import opened, selected_gateways, servers
 from mizzen.scope.groups import groups, hash_policies
+from mizzen.scope.guards import guards
 from mizzen.scope.inbound import inbound, own_services
 from mizzen.scope.model import (
     Fallthrough,
     GatewayScope,
     GatewayView,
+    Guards,
     Host,
     Outbound,
     OutboundScope,
@@ -62,7 +64,8 @@ def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
         hash_policies(snapshot, view.namespace, labels),
         client,
     )
-    return memo(_gateway_scope, served, groups(snapshot, client, labels), snapshot.mesh)
+    guarding = guards(snapshot, view.namespace, labels)
+    return memo(_gateway_scope, served, groups(snapshot, client, labels), guarding, snapshot.mesh)
 
 
 def _served(
@@ -81,10 +84,18 @@ def _served(
 def _gateway_scope(
     served: tuple[tuple[Server, ...], tuple[RouteTable, ...], tuple[Problem, ...]],
     found: tuple[Group, ...],
+    guarding: Guards,
     mesh: MeshConfig,
 ) -> GatewayScope:
     listeners, tables, problems = served
-    return GatewayScope(servers=listeners, routes=tables, subsets=_all_subsets(found), mesh=mesh, problems=problems)
+    return GatewayScope(
+        servers=listeners,
+        routes=tables,
+        subsets=_all_subsets(found),
+        mesh=mesh,
+        guards=guarding,
+        problems=(*problems, *guarding.problems),
+    )
 
 
 def _all_subsets(found: tuple[Group, ...]) -> tuple[Subset, ...]:

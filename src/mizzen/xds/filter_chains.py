@@ -23,16 +23,16 @@ from mizzen.envoy.messages import (
 from mizzen.scope.model import Fallthrough, TcpRule
 from mizzen.xds.addresses import cidr_range
 from mizzen.xds.names import fallthrough_cluster
-from mizzen.xds.tcp_proxy import to_cluster, to_destinations
+from mizzen.xds.tcp_proxy import bytes_in_mesh_tls, to_cluster, to_destinations
 
 SNIFFED_HTTP = ("http/1.1", "h2c")
 """What the HTTP inspector calls plain HTTP/1.1 and HTTP/2. Istio refuses HTTP/1.0, so it goes the way of bytes."""
 
 
-def tls_inspector() -> Message:
+def tls_inspector(filter_disabled: dict[str, Any] | None = None) -> Message:
     """The first bytes that it reads hold most ClientHellos; it reads on when they do not."""
     inspector = TlsInspector(initial_read_buffer_size=optional(512))
-    return ListenerFilter(**typed("envoy.filters.listener.tls_inspector", inspector))
+    return ListenerFilter(**typed("envoy.filters.listener.tls_inspector", inspector), filter_disabled=filter_disabled)
 
 
 def http_inspector(filter_disabled: dict[str, Any] | None = None) -> Message:
@@ -51,12 +51,14 @@ def fallthrough_chain(fallthrough: Fallthrough, mesh: MeshConfig, name: str) -> 
     return FilterChain(name=name, filters=[to_cluster(fallthrough_cluster(fallthrough), mesh)])
 
 
-def tcp_chains(rules: Iterable[TcpRule], mesh: MeshConfig) -> tuple[list[Message], Message | None]:
+def tcp_chains(
+    rules: Iterable[TcpRule], mesh: MeshConfig, guards: tuple[Message, ...] = ()
+) -> tuple[list[Message], Message | None]:
     """The chains with a condition, and the one without. The first rule wins where two ask for the same connections."""
     chains: list[Message] = []
     rest: Message | None = None
     for rule, names in _distinct(rules):
-        chain = _tcp_chain(rule, names, mesh)
+        chain = _tcp_chain(rule, names, mesh, guards)
         if chain.HasField("filter_chain_match"):
             chains.append(chain)
         else:
@@ -64,8 +66,11 @@ def tcp_chains(rules: Iterable[TcpRule], mesh: MeshConfig) -> tuple[list[Message
     return chains, rest
 
 
-def _tcp_chain(rule: TcpRule, names: tuple[str, ...], mesh: MeshConfig) -> Any:
-    return FilterChain(filters=[to_destinations(rule, mesh)], filter_chain_match=_filter_chain_match(rule, names))
+def _tcp_chain(rule: TcpRule, names: tuple[str, ...], mesh: MeshConfig, guards: tuple[Message, ...]) -> Any:
+    said = [bytes_in_mesh_tls()] if rule.says_bytes else []
+    return FilterChain(
+        filters=[*guards, *said, to_destinations(rule, mesh)], filter_chain_match=_filter_chain_match(rule, names)
+    )
 
 
 def _filter_chain_match(rule: TcpRule, names: tuple[str, ...]) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from mizzen.xds.filter_chains import tcp_chains, tls_inspector
 from mizzen.xds.http_connection_manager import gateway_http
 from mizzen.xds.kept import kept
 from mizzen.xds.listeners import listener_resource
+from mizzen.xds.network_filters import GUARDS
 
 
 @kept
@@ -40,5 +41,5 @@ def gateway_listener(server: Server, mesh: MeshConfig) -> Resource | None:
 def _chains(server: Server, mesh: MeshConfig) -> list[Message]:
     if server.route is not None:
         return [FilterChain(filters=[gateway_http(f"outbound_{server.bind}_{server.port}", server.route, mesh)])]
-    conditional, rest = tcp_chains(server.tcp, mesh)
+    conditional, rest = tcp_chains(server.tcp, mesh, GUARDS)
     return [*conditional, *([rest] if rest else [])]
