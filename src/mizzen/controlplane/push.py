@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mizzen.api.apps import ReplicaSet
 from mizzen.api.core import Node, Pod
 from mizzen.api.discovery import EndpointSlice
-from mizzen.scope.endpoints import slice_owner
+from mizzen.scope.endpoints import behind, slice_owner
 from mizzen.scope.hosts import service_host
 from mizzen.scope.inbound import selecting
 from mizzen.scope.services import catalog
@@ -70,7 +70,14 @@ def touched(before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> Tou
             found.all_endpoints = True
         else:
             found.scopes = True
+    found.scopes |= any(_meets_others(before, after, host) for host in found.hosts) if not found.scopes else False
     return found
+
+
+def _meets_others(before: Snapshot, after: Snapshot, host: str) -> bool:
+    """Whether callers of a host must expect other identities there, or another way of speaking to all of it."""
+    service = catalog(after).by_host.get(host)
+    return service is not None and behind(before, service) != behind(after, service)
 
 
 def _slice_touched(before: Snapshot, after: Snapshot, change: Change, found: Touched) -> None:

@@ -25,6 +25,7 @@ from mizzen.scope.routes import (
     connection_destinations,
     http_rules,
     takes_everything,
+    undeclared,
 )
 from mizzen.scope.services import Catalog, MeshService, word
 
@@ -221,11 +222,13 @@ def _tls_rules(one: Opened, bound: Routing, names: list[str], services: Catalog,
         for match in rule.match:
             sni = tuple(host for host in match.sni_hosts if any(subset_of(host, name) for name in names))
             if sni and applies_to_connections(match, bound.namespace, number, client):
+                shares = connection_destinations(rule.route, bound.namespace, number, services)
                 yield TcpRule(
-                    destinations=connection_destinations(rule.route, bound.namespace, number, services),
+                    destinations=shares,
                     match=_subnets(match.destination_subnets),
                     sni_hosts=sni,
                     source=bound.source(index),
+                    says_bytes=undeclared(shares, services),
                 )
 
 
@@ -237,10 +240,12 @@ def _tcp_rules(one: Opened, bound: Routing, services: Catalog, client: Client) -
             continue
         everywhere = not rule.match or any(not match.destination_subnets for match in conditions)
         subnets = tuple(subnet for match in conditions for subnet in match.destination_subnets)
+        shares = connection_destinations(rule.route, bound.namespace, number, services)
         yield TcpRule(
-            destinations=connection_destinations(rule.route, bound.namespace, number, services),
+            destinations=shares,
             match=None if everywhere else _subnets(subnets),
             source=bound.source(index),
+            says_bytes=undeclared(shares, services),
         )
         if everywhere:
             return

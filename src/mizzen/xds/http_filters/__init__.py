@@ -14,7 +14,7 @@ from mizzen.xds.http_filters import authorization, cors, fault, grpc_stats, jwt_
 
 # As a request meets them.
 OUTBOUND: tuple[Message, ...] = (
-    grpc_stats.http_filter(),  # sees every request, refused or not, and tells the access log about gRPC
+    grpc_stats.http_filter(),  # tells the access log about gRPC
     fault.http_filter(),  # before routing: a delay is not cut by the route's timeout, an abort is not retried
     cors.http_filter(),  # answers preflights itself, so that they need no destination
     router.http_filter(),  # ends the chain
