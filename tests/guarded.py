@@ -38,6 +38,7 @@ from mizzen.envoy.messages import (
 from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, ROUTES, Resource, Resources
 from mizzen.scope.model import Guards
 from mizzen.xds import http_filters
+from mizzen.xds.filter_chains import tls_inspector
 from mizzen.xds.http_connection_manager import gateway_http
 from mizzen.xds.network_filters import GUARDS
 from mizzen.xds.tcp_proxy import to_cluster
@@ -199,7 +200,8 @@ def _listener(name: str, port: int, filters: list[Message], tls: Message | None 
     socket_of_tls = typed("envoy.transport_sockets.tls", tls) if tls is not None else None
     chain = FilterChain(filters=filters, transport_socket=socket_of_tls)
     address = {"socket_address": {"address": "0.0.0.0", "port_value": port}}
-    message = Listener(name=name, address=address, filter_chains=[chain])
+    inspectors = [tls_inspector()] if tls is not None else []
+    message = Listener(name=name, address=address, filter_chains=[chain], listener_filters=inspectors)
     return Resource.of(name, serialized(message))
 
 

@@ -40,8 +40,13 @@ from mizzen.xds.endpoints import cluster_load_assignment
 
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = {kind.__name__: kind for kind in WATCHED}
-MESSAGES = {CLUSTER: Cluster, ENDPOINTS: ClusterLoadAssignment, LISTENER: Listener, ROUTES: RouteConfiguration}
-MESSAGES[EXTENSION] = TypedExtensionConfig
+MESSAGES = {
+    CLUSTER: Cluster,
+    ENDPOINTS: ClusterLoadAssignment,
+    LISTENER: Listener,
+    ROUTES: RouteConfiguration,
+    EXTENSION: TypedExtensionConfig,
+}
 WORDS = {"slots": EXTENSION, "clusters": CLUSTER, "endpoints": ENDPOINTS, "listeners": LISTENER, "routes": ROUTES}
 
 

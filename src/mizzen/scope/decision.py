@@ -18,6 +18,8 @@ from mizzen.api.base import Model
 from mizzen.api.conditions import METADATA, is_template, parse_key, template_regex
 from mizzen.scope.model import Guards
 
+ALWAYS_SPLIT = ("scope", "permission")
+"""Claims that hold several values with spaces between."""
 ROOT_DOMAIN = "cluster.local"
 """In a policy this always means the mesh's own trust domain."""
 
@@ -100,17 +102,19 @@ def _matching(
         for policy in policies
         if policy.spec.action == action
         for index, rule in enumerate(policy.spec.rules)
-        if _Asked(request, policy.namespace, guards.trust_domains, allows=action == "ALLOW").rule(rule)
+        if _Asked(request, policy.namespace, guards, allows=action == "ALLOW").rule(rule)
     )
 
 
 class _Asked:
     """One request, in the light of one policy."""
 
-    def __init__(self, request: Request, namespace: str, trust_domains: tuple[str, ...], *, allows: bool) -> None:
+    def __init__(self, request: Request, namespace: str, guards: Guards, *, allows: bool) -> None:
         self.request = request
         self.namespace = namespace
-        self.trust_domains = trust_domains
+        self.trust_domains = guards.trust_domains
+        rules = (rule for one in guards.authentications for rule in one.spec.jwt_rules)
+        self.lists = {*ALWAYS_SPLIT, *(name for rule in rules for name in rule.space_delimited_claims)}
         self.undecided = not allows
         """What a condition counts for that cannot be judged: it never helps to allow, nor to escape a denial."""
 
@@ -183,9 +187,9 @@ class _Asked:
                 text(value, given) for name, given in request.headers if name == arguments[0].lower()
             ),
             "request.auth.principal": self._request_principal,
-            "request.auth.audiences": lambda value: _claim(request.claims, ("aud",), value),
-            "request.auth.presenter": lambda value: _claim(request.claims, ("azp",), value),
-            "request.auth.claims": lambda value: _claim(request.claims, arguments, value),
+            "request.auth.audiences": lambda value: self._claim(("aud",), value),
+            "request.auth.presenter": lambda value: self._claim(("azp",), value),
+            "request.auth.claims": lambda value: self._claim(arguments, value),
             METADATA: lambda _: False,
         }
         return tests[attribute]
@@ -235,6 +239,16 @@ class _Asked:
             return False
         return any(text(a, issuer) and text(b, subject) for a, b in principal_parts(wanted))
 
+    def _claim(self, path: tuple[str, ...], wanted: str) -> bool:
+        """Whether a claim is this text, or a list that holds it."""
+        found: Any = self.request.claims
+        for step in path:
+            found = found.get(step) if isinstance(found, Mapping) else None
+        if isinstance(found, str) and path[0] in self.lists:
+            found = found.split(" ")
+        values = found if isinstance(found, list) else [found]
+        return any(isinstance(value, str) and text(wanted, value) for value in values)
+
     def _path(self, wanted: str) -> bool:
         path = re.split("[?#]", self.request.path, maxsplit=1)[0]
         if is_template(wanted):
@@ -282,14 +296,6 @@ def principal_parts(pattern: str) -> tuple[tuple[str, str], ...]:
 def _within(address: str, block: str) -> bool:
     """Raises ValueError for what is no block."""
     return ip_address(address) in ip_network(block, strict=False)
-
-
-def _claim(claims: Mapping[str, Any], path: tuple[str, ...], wanted: str) -> bool:
-    found: Any = claims
-    for step in path:
-        found = found.get(step) if isinstance(found, Mapping) else None
-    values = found if isinstance(found, list) else [found]
-    return any(isinstance(value, str) and text(wanted, value) for value in values)
 
 
 _HTTP_KEYS = frozenset(

@@ -12,6 +12,7 @@ from mizzen.api.authorization import JWTRule
 from mizzen.api.legality.request_authentication import key_set
 from mizzen.envoy.messages import HttpRbac, JwtAuthentication, Message
 from mizzen.envoy.resources import Resource
+from mizzen.scope.decision import ALWAYS_SPLIT
 from mizzen.scope.guards import key_source
 from mizzen.scope.model import Guards
 from mizzen.xds.rbac import PAYLOAD
@@ -22,7 +23,6 @@ TOKENS = Slot("mizzen.tokens", HttpRbac(rules={"action": "ALLOW"}), others=(JwtA
 
 NO_KEYS = '{"keys":[]}'
 """Verifies nothing. There is no key that everyone knows in its place."""
-_ALWAYS_SPLIT = ("scope", "permission")
 
 
 def contents(guards: Guards) -> Iterator[Resource]:
@@ -67,7 +67,7 @@ def _provider(rule: JWTRule, fetched: dict[str, str]) -> dict[str, Any]:
         ],
         "payload_in_metadata": PAYLOAD,
         "normalize_payload_in_metadata": {
-            "space_delimited_claims": list(dict.fromkeys((*_ALWAYS_SPLIT, *rule.space_delimited_claims)))
+            "space_delimited_claims": list(dict.fromkeys((*ALWAYS_SPLIT, *rule.space_delimited_claims)))
         },
     }
 
