@@ -251,8 +251,12 @@ async def test_webhooks_inject_judge_and_are_led_to_us() -> None:
         assert answer["allowed"]
         assert "nowhere" in answer["warnings"][0]
         security = {"group": "security.istio.io", "kind": "PeerAuthentication"}
-        answer = await review(plane, "/validate", {"kind": security, "object": {"kind": "PeerAuthentication"}})
-        assert "zero trust" in answer["status"]["message"]
+        asked = {"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "default"}}
+        asked["spec"] = {"portLevelMtls": {"80": {"mode": "STRICT"}}}
+        answer = await review(plane, "/validate", {"kind": security, "object": asked})
+        assert "cannot have port level mTLS" in answer["status"]["message"]
+        asked["spec"] = {"mtls": {"mode": "STRICT"}}
+        assert (await review(plane, "/validate", {"kind": security, "object": asked}))["allowed"]
 
         def validators() -> list[dict[str, Any]]:
             found = api._objects[WELL_KNOWN.validating_webhooks]["", "istio-validator-istio-system"]
