@@ -25,12 +25,9 @@ class Entry(Model):
     """Values that already mean what happens anyway."""
 
 
-_ZERO_TRUST = "traffic between proxies is not encrypted yet, so a policy about identities could not hold"
 _NOT_SERVED = "this kind is not served yet"
 
 _WHOLE_KINDS = {
-    "RequestAuthentication": _ZERO_TRUST,
-    "AuthorizationPolicy": _ZERO_TRUST,
     "ServiceEntry": _NOT_SERVED,
     "Sidecar": _NOT_SERVED,
     "WorkloadEntry": _NOT_SERVED,
@@ -130,6 +127,21 @@ _DESTINATION_RULE = (
     ),
 )
 
+_TARGETS = "the Kubernetes Gateway API, whose objects can be targets, is not served yet; write a selector"
+_SECURITY = (
+    *(
+        Entry(kind=kind, path=f"spec.{field}", reason=_TARGETS)
+        for kind in ("RequestAuthentication", "AuthorizationPolicy")
+        for field in ("targetRef", "targetRefs")
+    ),
+    Entry(
+        kind="RequestAuthentication",
+        path="spec.jwtRules[].presence",
+        reason="Istio does not honour this field yet, either; an AuthorizationPolicy can require a token",
+        except_values=("OPTIONAL",),
+    ),
+)
+
 _REFUSED_BY_ISTIO = (
     ("Gateway", "spec.servers[].port.targetPort"),
     ("VirtualService", "spec.http[].fault.delay.exponentialDelay"),
@@ -141,6 +153,7 @@ LEDGER: tuple[Entry, ...] = (
     *_GATEWAY,
     *_VIRTUAL_SERVICE,
     *_DESTINATION_RULE,
+    *_SECURITY,
     *(
         Entry(kind=kind, path=path, reason="**refused**, as by Istio", verdict="follows")
         for kind, path in _REFUSED_BY_ISTIO

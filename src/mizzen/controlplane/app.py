@@ -17,6 +17,7 @@ from aiohttp import web
 from mizzen.ads.server import AdsServer, Serving, tls_credentials
 from mizzen.ads.store import Store
 from mizzen.analysis import dangling_references
+from mizzen.api.authorization import RequestAuthentication
 from mizzen.api.base import Problem
 from mizzen.api.core import ConfigMap, Namespace
 from mizzen.api.decode import Undecodable
@@ -30,6 +31,7 @@ from mizzen.controlplane import web as pages
 from mizzen.controlplane.admission import injected, validated
 from mizzen.controlplane.debug import Debug
 from mizzen.controlplane.fleet import Fleet
+from mizzen.controlplane.keys import KeyFetcher
 from mizzen.controlplane.push import Pace, touched
 from mizzen.controlplane.status import StatusWriter
 from mizzen.controlplane.watching import Watching
@@ -37,6 +39,7 @@ from mizzen.controlplane.webhooks import WebhookKeeper
 from mizzen.inject import Settings as InjectorSettings
 from mizzen.inject import read_settings
 from mizzen.kube.api import WELL_KNOWN, Api
+from mizzen.scope.guards import key_sources
 from mizzen.scope.snapshot import MESH_CONFIG_MAP, SYSTEM_NAMESPACE, Change, Snapshot
 
 JSON: TypeAlias = dict[str, Any]
@@ -90,6 +93,8 @@ class ControlPlane:
         self._began = 0.0
         self._watching = Watching(api, self._wake)
         self._status = StatusWriter(api, settings.name)
+        self._keys = KeyFetcher(self._learned)
+        self._learnings: list[Change] = []
         self._pace = Pace()
         self._injector: tuple[object, InjectorSettings] | None = None
 
@@ -113,6 +118,7 @@ class ControlPlane:
         tasks.create_task(trust.RootPublisher(self._api, namespaces, root).run())
         tasks.create_task(WebhookKeeper(self._api, self.settings.service, self.settings.namespace, root).run())
         tasks.create_task(self._status.run())
+        tasks.create_task(self._keys.run())
 
     # Serving
 
@@ -182,13 +188,18 @@ class ControlPlane:
             self._began = time.monotonic()
             self._changed.set()
 
+    def _learned(self, change: Change) -> None:
+        self._learnings.append(change)
+        self._wake()
+
     async def _push_forever(self) -> None:
         while True:
             await self._changed.wait()
             await asyncio.sleep(self._pace.pause(time.monotonic()))
             began = self._began
             self._changed.clear()
-            self.push(self._watching.take(), began)
+            learned, self._learnings = self._learnings, []
+            self.push([*self._watching.take(), *learned], began)
 
     def push(self, changes: list[Change], began: float) -> None:
         start = time.monotonic()
@@ -203,6 +214,7 @@ class ControlPlane:
         after = self.snapshot.apply(*changes)
         changed = after is not self.snapshot
         self.snapshot = self.fleet.views.snapshot = after
+        self._keys.want(key_sources(after.table(RequestAuthentication)))
         return changed
 
 

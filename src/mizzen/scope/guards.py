@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from mizzen.api.authorization import AuthorizationPolicy, JWTRule, RequestAuthentication
-from mizzen.api.base import Problem, Resource
+from mizzen.api.base import Problem
 from mizzen.api.legality.authorization import authorization_policy
 from mizzen.api.legality.request_authentication import key_set
 from mizzen.api.mesh import MeshConfig
@@ -132,18 +132,29 @@ def _provider(name: str, services: Catalog, mesh: MeshConfig) -> Authorizer | st
     return Authorizer(name=name, kind=_KINDS[word], cluster=f"outbound|{port}||{host}", host=host, settings=settings)
 
 
-def policy_problems(snapshot: Snapshot, policy: Resource) -> Iterator[Problem]:
-    """What is wrong with one policy, whoever it applies to."""
-    if isinstance(policy, AuthorizationPolicy):
-        for found in authorization_policy(policy):
-            if found.level == "error":
-                message = f"{found.message}. What cannot be matched never allows, and always denies."
-                yield problem(policy, UNTRANSLATABLE, found.path, message, "error")
-    if isinstance(policy, RequestAuthentication):
-        for index, rule in enumerate(policy.spec.jwt_rules):
-            if reason := _without_keys(snapshot, rule):
-                message = f"{reason}; tokens of {rule.issuer or 'this issuer'} are refused until there are keys."
-                yield problem(policy, NO_KEYS, f"spec.jwtRules[{index}]", message, "error")
+def policy_problems(snapshot: Snapshot) -> Iterator[Problem]:
+    """What is wrong with policies, whoever they apply to."""
+    for policy in snapshot.table(AuthorizationPolicy):
+        yield from snapshot.memo(_unmatchable, policy)
+    for authentication in snapshot.table(RequestAuthentication):
+        yield from _keyless(snapshot, authentication)
+
+
+def _unmatchable(policy: AuthorizationPolicy) -> tuple[Problem, ...]:
+    """What only an object that was not validated can have."""
+    note = "What cannot be matched never allows, and always denies."
+    return tuple(
+        problem(policy, UNTRANSLATABLE, found.path, f"{found.message}. {note}", "error")
+        for found in authorization_policy(policy)
+        if found.level == "error"
+    )
+
+
+def _keyless(snapshot: Snapshot, policy: RequestAuthentication) -> Iterator[Problem]:
+    for index, rule in enumerate(policy.spec.jwt_rules):
+        if reason := _without_keys(snapshot, rule):
+            message = f"{reason}; tokens of {rule.issuer or 'this issuer'} are refused until there are keys."
+            yield problem(policy, NO_KEYS, f"spec.jwtRules[{index}]", message, "error")
 
 
 def _without_keys(snapshot: Snapshot, rule: JWTRule) -> str:

@@ -8,6 +8,7 @@ from mizzen.api.base import Problem, Resource
 from mizzen.api.networking import Destination, DestinationRule, Gateway, HTTPRoute, TCPRoute, TLSRoute, VirtualService
 from mizzen.scope.destination_rules import lookup, rulebook
 from mizzen.scope.gateways import Opened, missing_for
+from mizzen.scope.guards import policy_problems
 from mizzen.scope.hosts import full_name, intersection, is_wildcard, subset_of
 from mizzen.scope.mtls import peer_policies
 from mizzen.scope.problems import problem
@@ -36,7 +37,13 @@ def findings(snapshot: Snapshot) -> tuple[Problem, ...]:
     objects = sorted((obj for kind in kinds for obj in snapshot.table(kind)), key=_order)
     own = [found for obj in objects for found in dangling(snapshot, obj)]
     merged = [found for rules in rulebook(snapshot) for rule in rules.rules for found in rule.problems]
-    return (*own, *merged, *_conflicting_hosts(snapshot), *peer_policies(snapshot).problems())
+    return (
+        *own,
+        *merged,
+        *_conflicting_hosts(snapshot),
+        *peer_policies(snapshot).problems(),
+        *policy_problems(snapshot),
+    )
 
 
 def _order(obj: Resource) -> tuple[str, str, str]:

@@ -228,10 +228,12 @@ def test_unreachable_rules_are_warned_of() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["AuthorizationPolicy", "RequestAuthentication"])
-def test_security_is_refused_with_the_reason(kind: str) -> None:
-    (found,) = validate(document(kind, "{}", "security.istio.io/v1"))
-    assert (found.code, found.level) == (NOT_HONOURED, "error") and "not encrypted yet" in found.message
+@pytest.mark.parametrize("kind", SECURITY)
+def test_targets_are_refused_with_the_reason(kind: str) -> None:
+    assert validate(document(kind, "{}", "security.istio.io/v1")) == ()
+    target = "{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}]}"
+    (found,) = validate(document(kind, target, "security.istio.io/v1"))
+    assert (found.code, found.level) == (NOT_HONOURED, "error") and "Gateway API" in found.message
 
 
 def test_what_has_no_effect_is_refused_or_told_with_its_path() -> None:
