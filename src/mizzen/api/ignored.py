@@ -61,32 +61,9 @@ _GATEWAY = (
     Entry(
         kind="Gateway",
         path="spec.servers[].tls.mode",
-        reason="gateways do not terminate TLS yet: this server is not opened, the HTTP servers beside it are",
+        reason="AUTO_PASSTHROUGH is not served: such a server is not opened, those beside it are",
         verdict="warn",
-        except_values=("PASSTHROUGH",),
-    ),
-    *(
-        Entry(
-            kind="Gateway", path=f"spec.servers[].tls.{name}", reason="goes with `mode`, see there", verdict="follows"
-        )
-        for name in (
-            "serverCertificate",
-            "privateKey",
-            "caCertificates",
-            "caCrl",
-            "credentialName",
-            "credentialNames",
-            "caCertCredentialName",
-            "tlsCertificates",
-            "subjectAltNames",
-            "verifyCertificateSpki",
-            "verifyCertificateHash",
-            "minProtocolVersion",
-            "maxProtocolVersion",
-            "cipherSuites",
-            "ecdhCurves",
-            "insecureSkipVerify",
-        )
+        except_values=("PASSTHROUGH", "SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"),
     ),
 )
 _POLICY_LEVELS = ("spec.trafficPolicy", "spec.subsets[].trafficPolicy")

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mizzen.api.apps import ReplicaSet
-from mizzen.api.core import Node, Pod
+from mizzen.api.core import Node, Pod, Secret
 from mizzen.api.discovery import EndpointSlice
+from mizzen.api.networking import Gateway
+from mizzen.scope.credentials import wanted_secrets
 from mizzen.scope.endpoints import behind, slice_owner
 from mizzen.scope.hosts import service_host
 from mizzen.scope.inbound import selecting
@@ -68,10 +70,18 @@ def touched(before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> Tou
             found.hosts.update(service.host for service in services)
         elif change.kind is Node:
             found.all_endpoints = True
+        elif change.kind is Secret:
+            found.scopes |= _is_wanted(after, change.name)
         else:
             found.scopes = True
     found.scopes |= any(_meets_others(before, after, host) for host in found.hosts) if not found.scopes else False
     return found
+
+
+def _is_wanted(snapshot: Snapshot, secret: str) -> bool:
+    """Whether some Gateway asks for a Secret of that name."""
+    servers = (server for one in snapshot.table(Gateway) for server in one.spec.servers)
+    return any(secret in wanted_secrets(server.tls) for server in servers if server.tls is not None)
 
 
 def _meets_others(before: Snapshot, after: Snapshot, host: str) -> bool:

@@ -26,6 +26,7 @@ from mizzen.api.networking import (
     HTTPMatchRequest,
     HTTPRoute,
     L4MatchAttributes,
+    ServerTLSSettings,
     TrafficPolicy,
 )
 
@@ -227,6 +228,34 @@ class Inbound(Model):
         return f"inbound|{self.port}||"
 
 
+class Credential(Model):
+    """A Secret's certificate, or the authorities that clients are checked against: all PEM."""
+
+    name: str
+    """`kubernetes://SECRET`, and `kubernetes://SECRET-cacert` for authorities."""
+    certificate: str = ""
+    key: str = ""
+    roots: str = ""
+    crl: str = ""
+
+
+class TlsServer(Model):
+    """What a gateway decrypts for one Gateway server: connections that name one of its hosts."""
+
+    hosts: tuple[str, ...]
+    """Empty: any, and those that name none."""
+    settings: ServerTLSSettings
+    certificates: tuple[str, ...] = ()
+    """Names of credentials; empty: the settings name files, or the Pod's own certificate serves (ISTIO_MUTUAL)."""
+    roots: str = ""
+    """Name of the credential that clients are checked against."""
+    refused: bool = False
+    """A credential is missing or broken: no handshake succeeds."""
+    route: str | None = None
+    """HTTPS: RouteTable `https.PORT.PORTNAME.GATEWAY.NAMESPACE`."""
+    tcp: tuple[TcpRule, ...] = ()
+
+
 class Server(Model):
     """One listener of a gateway: all Gateway servers that meet on a port and are served by one protocol."""
 
@@ -237,6 +266,7 @@ class Server(Model):
     route: str | None = None
     """HTTP: RouteTable `http.PORT`."""
     tcp: tuple[TcpRule, ...] = ()
+    tls: tuple[TlsServer, ...] = ()
 
 
 class Authorizer(Model):
@@ -294,6 +324,7 @@ class GatewayScope(Model):
     routes: tuple[RouteTable, ...]
     subsets: tuple[Subset, ...]
     mesh: MeshConfig
+    credentials: tuple[Credential, ...] = ()
     guards: Guards = NO_GUARDS
     problems: tuple[Problem, ...] = ()
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from mizzen.api.base import Problem, Resource
 from mizzen.api.networking import Destination, DestinationRule, Gateway, HTTPRoute, TCPRoute, TLSRoute, VirtualService
 from mizzen.scope.destination_rules import lookup, rulebook
-from mizzen.scope.gateways import Opened, missing_for
 from mizzen.scope.guards import policy_problems
 from mizzen.scope.hosts import full_name, intersection, is_wildcard, subset_of
 from mizzen.scope.mtls import peer_policies
+from mizzen.scope.opened import Opened, missing_for
 from mizzen.scope.problems import problem
 from mizzen.scope.routes import MESH, all_routes, gateway_names
 from mizzen.scope.services import Catalog, catalog

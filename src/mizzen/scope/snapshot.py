@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar, cast
 from mizzen.api.apps import ReplicaSet
 from mizzen.api.authorization import AuthorizationPolicy, RequestAuthentication
 from mizzen.api.base import Metadata, Resource
-from mizzen.api.core import ConfigMap, Namespace, Node, Pod, Service
+from mizzen.api.core import ConfigMap, Namespace, Node, Pod, Secret, Service
 from mizzen.api.decode import Undecodable
 from mizzen.api.discovery import EndpointSlice
 from mizzen.api.documents import parse_settings
@@ -49,6 +49,7 @@ WATCHED: tuple[type[Resource], ...] = (
     Node,
     Namespace,
     ConfigMap,
+    Secret,
     ReplicaSet,
     Gateway,
     VirtualService,

@@ -5,8 +5,9 @@ https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/listener/v3/listener_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 from mizzen.api.mesh import MeshConfig
@@ -52,25 +53,27 @@ def fallthrough_chain(fallthrough: Fallthrough, mesh: MeshConfig, name: str) -> 
 
 
 def tcp_chains(
-    rules: Iterable[TcpRule], mesh: MeshConfig, guards: tuple[Message, ...] = ()
+    rules: Iterable[TcpRule],
+    mesh: MeshConfig,
+    guards: tuple[Message, ...] = (),
+    encryption: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[list[Message], Message | None]:
-    """The chains with a condition, and the one without. The first rule wins where two ask for the same connections."""
+    """The chains with a condition, and the one without. The first rule wins where two ask for the same connections.
+
+    `guards` are filters in front, `encryption` what `gateway_tls` says.
+    """
     chains: list[Message] = []
     rest: Message | None = None
     for rule, names in _distinct(rules):
-        chain = _tcp_chain(rule, names, mesh, guards)
-        if chain.HasField("filter_chain_match"):
+        said = [bytes_in_mesh_tls()] if rule.says_bytes else []
+        match = _filter_chain_match(rule, names)
+        filters = [*guards, *said, to_destinations(rule, mesh)]
+        chain = FilterChain(filters=filters, filter_chain_match=match, **encryption)
+        if match is not None:
             chains.append(chain)
         else:
             rest = rest or chain
     return chains, rest
-
-
-def _tcp_chain(rule: TcpRule, names: tuple[str, ...], mesh: MeshConfig, guards: tuple[Message, ...]) -> Any:
-    said = [bytes_in_mesh_tls()] if rule.says_bytes else []
-    return FilterChain(
-        filters=[*guards, *said, to_destinations(rule, mesh)], filter_chain_match=_filter_chain_match(rule, names)
-    )
 
 
 def _filter_chain_match(rule: TcpRule, names: tuple[str, ...]) -> dict[str, Any] | None:

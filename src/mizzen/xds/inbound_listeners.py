@@ -119,9 +119,7 @@ def _port_chains(inbound: Inbound, mesh: MeshConfig) -> list[Message]:
         FilterChain(
             name=name,
             filter_chain_match=_look(wire, inbound.port),
-            filters=[
-                inbound_http(f"inbound_{name}", routes, mesh, http2=inbound.protocol.is_http2)
-            ]
+            filters=[inbound_http(f"inbound_{name}", routes, mesh, http2=inbound.protocol.is_http2)]
             if wire.http
             else [*GUARDS, to_cluster(inbound.cluster, mesh)],
             **_encryption(wire, mesh),

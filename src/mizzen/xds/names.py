@@ -32,5 +32,7 @@ def fallthrough_cluster(fallthrough: Fallthrough) -> str:
 
 
 def port_of(table: str) -> int:
-    """The port that a RouteConfiguration's name ends in: `9080`, `FQDN:PORT`, `http.8080`."""
+    """The port in a RouteConfiguration's name: `9080`, `FQDN:PORT`, `http.8080`, `https.443.PORTNAME.GATEWAY.NS`."""
+    if table.startswith("https."):
+        return int(table.split(".")[1])
     return int(table.rpartition(":")[2].rpartition(".")[2])

@@ -6,7 +6,7 @@ in `endpoints.cluster_load_assignment`.
 
 from __future__ import annotations
 
-from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, ROUTES, Resource, Resources
+from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, ROUTES, SECRET, Resource, Resources
 from mizzen.scope.model import GatewayScope, Guards, InboundScope, OutboundScope
 from mizzen.xds import http_filters, network_filters
 from mizzen.xds.clusters import (
@@ -21,6 +21,7 @@ from mizzen.xds.inbound_listeners import virtual_inbound
 from mizzen.xds.kept import kept
 from mizzen.xds.listeners import outbound_listener, virtual_outbound
 from mizzen.xds.routes import route_configuration
+from mizzen.xds.secrets import secret
 
 
 def outbound(scope: OutboundScope) -> Resources:
@@ -63,6 +64,7 @@ def gateway(scope: GatewayScope) -> Resources:
         CLUSTER: _named(black_hole_cluster(mesh), *(cluster(subset, mesh, True) for subset in scope.subsets)),
         LISTENER: _named(*(listener for listener in listeners if listener is not None)),
         ROUTES: _named(*(route_configuration(table, mesh) for table in scope.routes)),
+        SECRET: _named(*(secret(credential) for credential in scope.credentials)),
         EXTENSION: extensions(scope.guards),
     }
 

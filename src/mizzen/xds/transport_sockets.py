@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from mizzen.api.mesh import MeshConfig
-from mizzen.api.networking import ClientTLSSettings, HTTPSettings
+from mizzen.api.mesh import MeshConfig, TLSConfig
+from mizzen.api.networking import ClientTLSSettings, HTTPSettings, ServerTLSSettings
 from mizzen.envoy.messages import DownstreamTlsContext, Message, RawBuffer, UpstreamTlsContext, optional, typed
-from mizzen.scope.model import Protocol, Resolution, Subset
+from mizzen.scope.model import Protocol, Resolution, Subset, TlsServer
+from mizzen.xds.addresses import ADS
 from mizzen.xds.http_protocol_options import upgraded
 
 NAME, PLAIN_NAME = "envoy.transport_sockets.tls", "envoy.transport_sockets.raw_buffer"
@@ -66,7 +67,7 @@ def inbound_tls(mesh: MeshConfig, *, http: bool) -> dict[str, Any]:
     context = DownstreamTlsContext(
         require_client_certificate=optional(True),
         common_tls_context=_by_mesh_certificates(
-            _prefixes(f"spiffe://{domain}/" for domain in _trust_domains(mesh)),
+            _of_this_mesh(mesh),
             mesh,
             _HTTP_ALPN if http else ("istio-peer-exchange", *_HTTP_ALPN),
         ),
@@ -101,12 +102,85 @@ def _mesh_parameters(mesh: MeshConfig) -> dict[str, Any]:
     }
 
 
+def _of_this_mesh(mesh: MeshConfig) -> list[dict[str, Any]]:
+    return _prefixes(f"spiffe://{domain}/" for domain in _trust_domains(mesh))
+
+
 def _trust_domains(mesh: MeshConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((mesh.trust_domain, *mesh.trust_domain_aliases)))
 
 
 def _prefixes(names: Iterable[str]) -> list[dict[str, Any]]:
     return [{"san_type": "URI", "matcher": {"prefix": name}} for name in names]
+
+
+_VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
+
+
+def gateway_tls(server: TlsServer, mesh: MeshConfig) -> dict[str, Any]:
+    """For the filter chain of a gateway server that decrypts."""
+    tls = server.settings
+    alpn = _HTTP_ALPN if server.route else ()
+    if tls.mode == "ISTIO_MUTUAL":
+        common = _by_mesh_certificates(_of_this_mesh(mesh), mesh, alpn)
+    else:
+        common = {
+            "alpn_protocols": alpn,
+            "tls_params": _gateway_parameters(tls, mesh),
+            "tls_certificates": _files(tls) if not server.certificates else [],
+            "tls_certificate_sds_secret_configs": [_over_ads(name) for name in server.certificates],
+            **_client_validation(server),
+        }
+    context = DownstreamTlsContext(
+        require_client_certificate=optional(tls.mode in ("MUTUAL", "ISTIO_MUTUAL")), common_tls_context=common
+    )
+    return {"transport_socket": typed(NAME, context), "transport_socket_connect_timeout": _HANDSHAKE_WITHIN}
+
+
+def _over_ads(name: str) -> dict[str, Any]:
+    return {"name": name, "sds_config": ADS}
+
+
+def _gateway_parameters(tls: ServerTLSSettings, mesh: MeshConfig) -> dict[str, Any]:
+    defaults = mesh.tls_defaults or TLSConfig()
+    lowest = tls.min_protocol_version or defaults.min_protocol_version or "TLS_AUTO"
+    return {
+        "tls_minimum_protocol_version": _VERSIONS.get(lowest, "TLSv1_2"),
+        "tls_maximum_protocol_version": _VERSIONS.get(tls.max_protocol_version or "", "TLSv1_3"),
+        "cipher_suites": tls.cipher_suites or defaults.cipher_suites,
+        "ecdh_curves": tls.ecdh_curves or defaults.ecdh_curves,
+    }
+
+
+def _files(tls: ServerTLSSettings) -> list[dict[str, Any]]:
+    pairs = [(each.server_certificate, each.private_key) for each in tls.tls_certificates]
+    return [
+        {"certificate_chain": _file(certificate), "private_key": _file(key)}
+        for certificate, key in pairs or [(tls.server_certificate, tls.private_key)]
+    ]
+
+
+def _client_validation(server: TlsServer) -> dict[str, Any]:
+    """Empty: clients are not asked for a certificate."""
+    tls = server.settings
+    if tls.mode not in ("MUTUAL", "OPTIONAL_MUTUAL"):
+        return {}
+    checks = {
+        "match_typed_subject_alt_names": _any_kind(tls.subject_alt_names),
+        "verify_certificate_spki": tls.verify_certificate_spki,
+        "verify_certificate_hash": tls.verify_certificate_hash,
+        "trust_chain_verification": "ACCEPT_UNTRUSTED" if tls.insecure_skip_verify else None,
+    }
+    if server.roots:
+        both = {"default_validation_context": checks, "validation_context_sds_secret_config": _over_ads(server.roots)}
+        return {"combined_validation_context": both}
+    revoked = _file(tls.ca_crl) if tls.ca_crl else None
+    return {"validation_context": {**checks, "trusted_ca": _file(tls.ca_certificates), "crl": revoked}}
+
+
+def _any_kind(names: Iterable[str]) -> list[dict[str, Any]]:
+    """These names, whatever kind of name a certificate calls them."""
+    return [{"san_type": kind, "matcher": {"exact": name}} for name in names for kind in ("DNS", "URI")]
 
 
 def outbound_tls(subset: Subset, tls: ClientTLSSettings | None, mesh: MeshConfig) -> dict[str, Any]:
@@ -217,9 +291,7 @@ def _validation(tls: ClientTLSSettings) -> dict[str, Any] | None:
     return {
         "trusted_ca": _file(tls.ca_certificates or SYSTEM_ROOTS),
         "crl": _file(tls.ca_crl) if tls.ca_crl else None,
-        "match_typed_subject_alt_names": [
-            {"san_type": kind, "matcher": {"exact": name}} for name in tls.subject_alt_names for kind in ("DNS", "URI")
-        ],
+        "match_typed_subject_alt_names": _any_kind(tls.subject_alt_names),
     }
 
 

@@ -5,6 +5,7 @@ https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/jwt
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,8 +22,15 @@ from mizzen.xds.slots import Slot
 TOKENS = Slot("mizzen.tokens", HttpRbac(rules={"action": "ALLOW"}), others=(JwtAuthentication,))
 """Without its content nobody may pass: what is no valid token would count as none."""
 
-NO_KEYS = '{"keys":[]}'
-"""Verifies nothing. There is no key that everyone knows in its place."""
+NOBODYS_KEY = {
+    "kty": "OKP",
+    "crv": "Ed25519",
+    "alg": "EdDSA",
+    "kid": "nobody",
+    "x": "CUyvf3A78Ld2eiwqPNrXdXHdFJrW5jAUPuN2X7I3PlY",
+}
+"""Verifies nothing: `x` is the SHA-256 of "nobody has the key to this". It is in every set, because proxies refuse a set
+without a key that they understand, and would go on with what they had before."""
 
 
 def contents(guards: Guards) -> Iterator[Resource]:
@@ -74,5 +82,5 @@ def _provider(rule: JWTRule, fetched: dict[str, str]) -> dict[str, Any]:
 
 def _keys(rule: JWTRule, fetched: dict[str, str]) -> str:
     url = key_source(rule)
-    found = fetched.get(url, "") if url else rule.jwks or ""
-    return found if key_set(found) else NO_KEYS
+    found = key_set(fetched.get(url, "") if url else rule.jwks or "")
+    return json.dumps({"keys": [*(found or ()), NOBODYS_KEY]}, separators=(",", ":"))
