@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import random
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cryptography import x509
 
-from envoy_judge import free_port
 from envoys import Authority, Envoy, bootstrap, envoy, until, upstream_tls
 from mizzen.ads.server import AdsServer, Serving, Stream, tls_credentials
 from mizzen.ads.store import Store
@@ -55,16 +55,32 @@ class Ports(NamedTuple):
     tls: int
     app: int
     """Behind the TCP ports: answers 200 to anyone."""
+    other: int
+    """For the test: requests below /other/ go there, and cluster `outbound|PORT||other` leads to it."""
 
     @classmethod
     def free(cls) -> Ports:
-        return cls(*(free_port() for _ in range(5)))
+        """Below those that the kernel gives to whoever connects somewhere."""
+        return cls(*(next(port for port in iter(_random_port, 0) if _is_free(port)) for _ in range(6)))
+
+
+def _random_port() -> int:
+    return random.randrange(10_000, 32_000)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+    return True
 
 
 class Answer(NamedTuple):
     status: int
     """0: the connection was closed without an answer."""
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
 
 
@@ -171,7 +187,7 @@ def _present(context: ssl.SSLContext, key: bytes, chain: bytes) -> None:
     with tempfile.NamedTemporaryFile(delete=False) as file:
         file.write(key + chain)
     context.load_cert_chain(file.name)
-    os.unlink(file.name)
+    Path(file.name).unlink()
 
 
 def said(method: str, path: str, host: str, headers: Iterable[str] = ()) -> bytes:
@@ -205,12 +221,12 @@ def _listener(name: str, port: int, filters: list[Message], tls: Message | None 
     return Resource.of(name, serialized(message))
 
 
-def _answers() -> RouteConfiguration:  # type: ignore[valid-type]
+def _answers(other: int) -> RouteConfiguration:  # type: ignore[valid-type]
     """Everyone gets 200, and is told what arrived."""
     echoed = (
         ("path", ":path"),
         ("host", ":authority"),
-        ("claims", "x-claims"),
+        ("claim", "x-claim"),
         ("token", "authorization"),
         ("payload", "x-payload"),
     )
@@ -221,9 +237,23 @@ def _answers() -> RouteConfiguration:  # type: ignore[valid-type]
         }
         for name, header in echoed
     ]
-    routes = [{"match": {"prefix": ""}, "direct_response": {"status": 200}}]
+    routes = [
+        {"match": {"prefix": "/other/"}, "route": {"cluster": f"outbound|{other}||other"}},
+        {"match": {"prefix": ""}, "direct_response": {"status": 200}},
+    ]
     host = {"name": "all", "domains": ["*"], "routes": routes, "response_headers_to_add": told}
     return RouteConfiguration(name=ROUTE, virtual_hosts=[host])
+
+
+def _cluster(name: str, port: int, *, http2: bool = False) -> Resource:
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    cluster = Cluster(
+        name=name,
+        type="STATIC",
+        load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]},
+        **({"http2_protocol_options": {}} if http2 else {}),
+    )
+    return Resource.of(name, serialized(cluster))
 
 
 def world(ports: Ports, mesh: MeshConfig, authority: Authority, guards: Guards) -> Resources:
@@ -239,14 +269,15 @@ def world(ports: Ports, mesh: MeshConfig, authority: Authority, guards: Guards) 
             "validation_context": {"trusted_ca": {"inline_string": authority.root.decode()}},
         },
     )
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": ports.app}}
-    app = Cluster(
-        name="app",
-        type="STATIC",
-        load_assignment={"cluster_name": "app", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]},
+    clusters = (
+        _cluster("app", ports.app),
+        _cluster(f"outbound|{ports.other}||other", ports.other),
+        _cluster(f"outbound|{ports.other}||grpc", ports.other, http2=True),
     )
     http, tcp = gateway_http("in", ROUTE, mesh), to_cluster("app", mesh)
-    plain = HttpConnectionManager(stat_prefix="app", route_config=_answers(), http_filters=[http_filters.OUTBOUND[-1]])
+    plain = HttpConnectionManager(
+        stat_prefix="app", route_config=_answers(ports.other), http_filters=[http_filters.OUTBOUND[-1]]
+    )
     listeners = (
         _listener("http", ports.http, [http]),
         _listener("https", ports.https, [http], tls),
@@ -255,9 +286,9 @@ def world(ports: Ports, mesh: MeshConfig, authority: Authority, guards: Guards) 
         _listener("app", ports.app, [NetworkFilter(**typed("envoy.filters.network.http_connection_manager", plain))]),
     )
     return {
-        CLUSTER: {"app": Resource.of("app", serialized(app))},
+        CLUSTER: {one.name: one for one in clusters},
         LISTENER: {one.name: one for one in listeners},
-        ROUTES: {ROUTE: Resource.of(ROUTE, serialized(_answers()))},
+        ROUTES: {ROUTE: Resource.of(ROUTE, serialized(_answers(ports.other)))},
         EXTENSION: extensions(guards),
     }
 
@@ -276,9 +307,11 @@ async def guarded(folder: Path, mesh: MeshConfig, guards: Guards = Guards()) -> 
             found = Guarded(fleet, ports, proxy, authority)
             await until(lambda: fleet.stream is not None and LISTENER in fleet.stream.session.types)
             await until(lambda: fleet.stream is not None and fleet.stream.session.settled)
-            await until(lambda: all(_listening(port) for port in ports))
-            yield found
-            found.close()
+            await until(lambda: all(_listening(port) for port in ports[:5]))
+            try:
+                yield found
+            finally:
+                found.close()
     finally:
         await server.stop(0)
 

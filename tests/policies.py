@@ -1,14 +1,21 @@
-"""AuthorizationPolicies and requests by chance, from few enough words that they meet."""
+"""AuthorizationPolicies, tokens and requests: short to write, or by chance and from few enough words that they meet."""
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-from mizzen.api.authorization import AuthorizationPolicy
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from mizzen.api.authorization import AuthorizationPolicy, RequestAuthentication
 from mizzen.api.decode import convert
 from mizzen.api.validate import legality
 from mizzen.scope.decision import Request
+from mizzen.scope.model import Guards
 from scopes import Dice
 
 PATHS = ["/", "/a", "/a/b", "/a/b/c", "/admin", "/admin/x", "/ab", "/A", "/a//b", "/a.b", "/a/b?x=/admin"]
@@ -107,6 +114,35 @@ KEYS: dict[str, list[str]] = {
     "destination.ip": ["127.0.0.1", "127.0.0.0/30", "127.0.0.3/32"],
     "connection.sni": ["a.com", "*", "*.a.com"],
 }
+
+
+@cache
+def signing_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_set(key: ec.EllipticCurvePrivateKey) -> str:
+    numbers = key.public_key().public_numbers()
+    x, y = (base64.urlsafe_b64encode(one.to_bytes(32, "big")).decode().rstrip("=") for one in (numbers.x, numbers.y))
+    return json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "x": x, "y": y, "alg": "ES256"}]})
+
+
+def token(claims: dict[str, Any], key: ec.EllipticCurvePrivateKey | None = None) -> str:
+    return jwt.encode(claims, key or signing_key(), algorithm="ES256", headers={"kid": "k"})
+
+
+def authentication(*rules: dict[str, Any]) -> RequestAuthentication:
+    return convert(
+        {"metadata": {"name": "t", "namespace": "default"}, "spec": {"jwtRules": rules}}, RequestAuthentication
+    )
+
+
+def plain(name: str = "p", **spec: Any) -> AuthorizationPolicy:
+    return convert({"metadata": {"name": name, "namespace": "default"}, "spec": spec}, AuthorizationPolicy)
+
+
+def denying(*rules: dict[str, Any]) -> Guards:
+    return Guards(policies=(plain(action="DENY", rules=rules),))
 
 
 def policy(dice: Dice, number: int, ports: tuple[int, ...]) -> AuthorizationPolicy:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 import policies
 from guarded import Guarded, guarded
-from mizzen.api.authorization import AuthorizationPolicy, RequestAuthentication
-from mizzen.api.decode import convert, to_json
+from mizzen.api.decode import to_json
 from mizzen.api.mesh import GatewayTopology, MeshConfig, ProxyConfig
 from mizzen.scope.decision import Request, Verdict, decide
 from mizzen.scope.model import Guards
+from policies import authentication, key_set, signing_key, token
 from scopes import Dice
 
 pytestmark = pytest.mark.process
@@ -28,35 +22,6 @@ THOROUGH = bool(os.environ.get("MIZZEN_THOROUGH"))
 MESH = MeshConfig(default_config=ProxyConfig(gateway_topology=GatewayTopology(num_trusted_proxies=1)))
 DOMAINS = ("cluster.local", "old.example.com")
 ASKED = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-@cache
-def signing_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def key_set(key: ec.EllipticCurvePrivateKey) -> str:
-    numbers = key.public_key().public_numbers()
-    x, y = (base64.urlsafe_b64encode(one.to_bytes(32, "big")).decode().rstrip("=") for one in (numbers.x, numbers.y))
-    return json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "x": x, "y": y, "alg": "ES256"}]})
-
-
-def token(claims: dict[str, Any], key: ec.EllipticCurvePrivateKey | None = None) -> str:
-    return jwt.encode(claims, key or signing_key(), algorithm="ES256", headers={"kid": "k"})
-
-
-def authentication(*rules: dict[str, Any]) -> RequestAuthentication:
-    return convert(
-        {"metadata": {"name": "t", "namespace": "default"}, "spec": {"jwtRules": rules}}, RequestAuthentication
-    )
-
-
-def policy(name: str = "p", **spec: Any) -> AuthorizationPolicy:
-    return convert({"metadata": {"name": name, "namespace": "default"}, "spec": spec}, AuthorizationPolicy)
-
-
-def denying(*rules: dict[str, Any]) -> Guards:
-    return Guards(policies=(policy(action="DENY", rules=rules),))
 
 
 def answer(envoy: Guarded, asked: Request, forwarded: str) -> int:
@@ -82,7 +47,9 @@ async def test_random_policies_and_requests(tmp_path: Path) -> None:
                 asked, forwarded = policies.request(dice, envoy.ports.http, envoy.ports.https)
                 verdict = decide(guards, asked).verdict
                 verdicts[True, verdict] = verdicts.get((True, verdict), 0) + 1
-                assert (answer(envoy, asked, forwarded) == 200) == (verdict is Verdict.ALLOW), f"seed {seed}: {asked} against {to_json(chosen)}"
+                assert (answer(envoy, asked, forwarded) == 200) == (verdict is Verdict.ALLOW), (
+                    f"seed {seed}: {asked} against {to_json(chosen)}"
+                )
             for _ in range(4):
                 asked = policies.connection(dice, envoy.ports.tcp, envoy.ports.tls)
                 verdict = decide(guards, asked).verdict

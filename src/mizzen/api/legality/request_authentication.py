@@ -54,4 +54,7 @@ def key_set(text: str) -> list[dict[str, Any]] | None:
         keys = json.loads(text)["keys"]
     except (ValueError, KeyError, TypeError):
         return None
-    return keys if isinstance(keys, list) and all(isinstance(key, dict) and "kty" in key for key in keys) else None
+    well_formed = isinstance(keys, list) and all(
+        isinstance(key, dict) and isinstance(key.get("kty"), str) for key in keys
+    )
+    return keys if well_formed else None

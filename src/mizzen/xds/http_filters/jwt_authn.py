@@ -29,8 +29,8 @@ NOBODYS_KEY = {
     "kid": "nobody",
     "x": "CUyvf3A78Ld2eiwqPNrXdXHdFJrW5jAUPuN2X7I3PlY",
 }
-"""Verifies nothing: `x` is the SHA-256 of "nobody has the key to this". It is in every set, because proxies refuse a set
-without a key that they understand, and would go on with what they had before."""
+"""Verifies nothing: `x` is the SHA-256 of "nobody has the key to this". It is in every set: proxies refuse a set without
+a key that they understand, and would go on with what they had before."""
 
 
 def contents(guards: Guards) -> Iterator[Resource]:
