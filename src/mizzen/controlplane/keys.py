@@ -6,6 +6,7 @@ Keys that cannot be had are none: every token is refused then. Keys that were ha
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import socket
@@ -111,7 +112,7 @@ class KeyFetcher:
         """Called with every address before it is connected to, whichever name or redirection led there."""
         family, kind, protocol, _, place = where
         if self._forbidden(ip_address(str(place[0]).partition("%")[0])):
-            raise OSError(f"{place[0]} is an internal address, where no keys are asked for")
+            raise OSError(errno.EACCES, f"{place[0]} is an internal address, where no keys are asked for")
         return socket.socket(family, kind, protocol)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
+from msgspec.structs import fields
+
 from mizzen.api.authorization import (
     AuthorizationPolicy,
     AuthorizationPolicySpec,
@@ -28,8 +30,8 @@ TARGETS = frozenset(
     }
 )
 LONGEST = 2000
-_IDENTITY_FIELDS = ("principals", "namespaces", "service_accounts", "trust_domains", "request_principals")
-_ADDRESS_FIELDS = ("ip_blocks", "not_ip_blocks", "remote_ip_blocks", "not_remote_ip_blocks")
+_IDENTITY_FIELDS = ("principals", "namespaces", "serviceAccounts", "trustDomains", "requestPrincipals")
+_ADDRESS_FIELDS = ("ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks")
 
 
 def authorization_policy(obj: AuthorizationPolicy) -> Findings:
@@ -93,20 +95,25 @@ def _rule(path: str, rule: Rule, action: str) -> Findings:
 
 
 def _source(path: str, source: Source, action: str) -> Findings:
-    fields = {name: getattr(source, name) for name in source.__struct_fields__}
-    yield from _no_empty_text(path, fields)
+    given = _fields(source)
+    yield from _no_empty_text(path, given)
     accounts = source.service_accounts or source.not_service_accounts
     if accounts and (source.principals or source.not_principals or source.namespaces or source.not_namespaces):
         yield Finding(path, "Cannot set serviceAccounts with namespaces or principals")
     for account in (*source.service_accounts, *source.not_service_accounts):
         yield from _account(path, account)
     for name in _ADDRESS_FIELDS:
-        for block in fields[name]:
+        for block in given[name]:
             yield from _address(f"{path}.{name}", block)
     if action == "CUSTOM":
-        given = [name for name in fields if name.removeprefix("not_") in _IDENTITY_FIELDS and fields[name]]
-        for name in given:
+        named = [(name, f"not{name[0].upper()}{name[1:]}") for name in _IDENTITY_FIELDS]
+        for name in (name for pair in named for name in pair if given[name]):
             yield Finding(path, f"a CUSTOM policy is asked before anyone is identified, so {name} cannot be used")
+
+
+def _fields(given: Source | Operation) -> dict[str, tuple[str, ...]]:
+    """By the names that users write."""
+    return {field.encode_name: getattr(given, field.name) for field in fields(given)}
 
 
 def _account(path: str, account: str) -> Findings:
@@ -124,8 +131,7 @@ def _address(path: str, block: str) -> Findings:
 
 
 def _operation(path: str, operation: Operation) -> Findings:
-    fields = {name: getattr(operation, name) for name in operation.__struct_fields__}
-    yield from _no_empty_text(path, fields)
+    yield from _no_empty_text(path, _fields(operation))
     for port in (*operation.ports, *operation.not_ports):
         yield from _port(path, port)
     for template in (*operation.paths, *operation.not_paths):
@@ -146,7 +152,7 @@ def _condition(path: str, condition: Condition, action: str) -> Findings:
     values = (*condition.values, *condition.not_values)
     if not values:
         yield Finding(path, "at least one of values and notValues is needed")
-    yield from _no_empty_text(path, {"values": condition.values, "not_values": condition.not_values})
+    yield from _no_empty_text(path, {"values": condition.values, "notValues": condition.not_values})
     if key.attribute in ADDRESSES:
         for value in values:
             yield from _address(path, value)
@@ -159,8 +165,8 @@ def _condition(path: str, condition: Condition, action: str) -> Findings:
         )
 
 
-def _no_empty_text(path: str, fields: dict[str, tuple[str, ...]]) -> Findings:
-    for name, values in fields.items():
+def _no_empty_text(path: str, given: dict[str, tuple[str, ...]]) -> Findings:
+    for name, values in given.items():
         if any(len(value) > LONGEST for value in values):
             yield Finding(path, f"{name} holds a text of more than {LONGEST} characters, which no proxy can match")
         if "" in values:

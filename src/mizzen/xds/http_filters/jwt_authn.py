@@ -29,7 +29,7 @@ NOBODYS_KEY = {
     "kid": "nobody",
     "x": "CUyvf3A78Ld2eiwqPNrXdXHdFJrW5jAUPuN2X7I3PlY",
 }
-"""Verifies nothing: `x` is the SHA-256 of "nobody has the key to this". It is in every set: proxies refuse a set without
+"""Verifies nothing: `x` is the SHA-256 of "nobody has the key to this". It is in every set: proxies refuse one without
 a key that they understand, and would go on with what they had before."""
 
 
