@@ -21,11 +21,11 @@ from mizzen.ca.authority import new_key, new_root, private_key_pem, sign_workloa
 from mizzen.ca.spiffe import Identity
 from mizzen.envoy.descriptors import envoy_path
 from mizzen.envoy.messages import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Listener, unpack
-from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource, Resources
+from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resource, Resources
 from mizzen.xds.endpoints import cluster_load_assignment
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-ORDER = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION)
+ORDER = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, EXTENSION)
 WILDCARD = (CLUSTER, LISTENER)
 
 

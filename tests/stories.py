@@ -29,7 +29,7 @@ from mizzen.api.decode import convert
 from mizzen.api.documents import load
 from mizzen.envoy.descriptors import api
 from mizzen.envoy.messages import Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, TypedExtensionConfig
-from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource, Resources
+from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resource, Resources
 from mizzen.scope import endpoints as scope_endpoints
 from mizzen.scope import resolve
 from mizzen.scope.model import GatewayScope, InboundScope, OutboundScope
@@ -140,7 +140,7 @@ def world(found: Scopes, snapshot: Snapshot, namespace: str) -> Resources:
     }
     told = {
         url: {name: one for part in parts for name, one in part.get(url, {}).items()}
-        for url in (CLUSTER, LISTENER, ROUTES, EXTENSION)
+        for url in (CLUSTER, LISTENER, ROUTES, SECRET, EXTENSION)
     }
     return {**told, ENDPOINTS: assignments}
 
