@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from ipaddress import ip_network
 
 from msgspec.structs import fields
@@ -113,7 +114,12 @@ def _source(path: str, source: Source, action: str) -> Findings:
 
 def _fields(given: Source | Operation) -> dict[str, tuple[str, ...]]:
     """By the names that users write."""
-    return {field.encode_name: getattr(given, field.name) for field in fields(given)}
+    return {written: getattr(given, name) for name, written in _names(type(given))}
+
+
+@cache
+def _names(struct: type[Source] | type[Operation]) -> tuple[tuple[str, str], ...]:
+    return tuple((field.name, field.encode_name) for field in fields(struct))
 
 
 def _account(path: str, account: str) -> Findings:
