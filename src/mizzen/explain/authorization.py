@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 from mizzen.api.base import Model
-from mizzen.explain.proxy_config import section
 from mizzen.explain.reach import find_pod, workloads_named
 from mizzen.kube.api import Api, NotFound
 
@@ -52,12 +51,13 @@ def _policies(filter: JSON) -> Iterator[tuple[str, str]]:
 
 def rbac_filters(dump: JSON) -> Iterator[JSON]:
     """All RBAC filters, for requests and for connections: in slots, and in listeners of whoever wrote them there."""
-    slots = (
-        one.get("ecds_filter", {}).get("typed_config", {}) for one in section(dump, "Ecds").get("ecds_filters", ())
-    )
-    yield from (slot for slot in slots if slot.get("@type", "").endswith(_RBAC))
-    states = section(dump, "Listeners").get("dynamic_listeners", ())
-    yield from _within(one.get("active_state", {}).get("listener", {}) for one in states)
+    for part in dump.get("configs", ()):
+        kind = part.get("@type", "")
+        if kind.endswith(".EcdsConfigDump"):  # one for HTTP filters, one for network filters
+            yield from _within(one["ecds_filter"].get("typed_config") for one in part.get("ecds_filters", ()))
+        elif kind.endswith(".ListenersConfigDump"):
+            states = part.get("dynamic_listeners", ())
+            yield from _within(one.get("active_state", {}).get("listener") for one in states)
 
 
 def _within(values: Iterable[Any]) -> Iterator[JSON]:

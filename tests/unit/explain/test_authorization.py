@@ -24,7 +24,8 @@ def dump(*filters: dict[str, Any], listener: dict[str, Any] | None = None) -> di
     listeners = [{"active_state": {"listener": listener or {}}}]
     return {
         "configs": [
-            {"@type": "type.googleapis.com/envoy.admin.v3.EcdsConfigDump", "ecds_filters": slots},
+            {"@type": "type.googleapis.com/envoy.admin.v3.EcdsConfigDump", "ecds_filters": slots[:1]},
+            {"@type": "type.googleapis.com/envoy.admin.v3.EcdsConfigDump", "ecds_filters": slots[1:]},
             {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": listeners},
         ]
     }
