@@ -19,12 +19,12 @@ from mizzen.ads.store import Store
 from mizzen.analysis import dangling_references
 from mizzen.api.authorization import RequestAuthentication
 from mizzen.api.base import Problem
-from mizzen.api.core import ConfigMap, Namespace
-from mizzen.api.decode import Undecodable
+from mizzen.api.core import ConfigMap, Namespace, Pod
+from mizzen.api.decode import Undecodable, convert
 from mizzen.api.validate import validate
 from mizzen.ca.authority import Root
 from mizzen.ca.service import certificate_service
-from mizzen.ca.spiffe import Identity
+from mizzen.ca.spiffe import Caller, Workload
 from mizzen.ca.tokens import identify
 from mizzen.controlplane import trust
 from mizzen.controlplane import web as pages
@@ -38,9 +38,10 @@ from mizzen.controlplane.watching import Watching
 from mizzen.controlplane.webhooks import WebhookKeeper
 from mizzen.inject import Settings as InjectorSettings
 from mizzen.inject import read_settings
-from mizzen.kube.api import WELL_KNOWN, Api
+from mizzen.kube.api import WELL_KNOWN, Api, NotFound
 from mizzen.scope.guards import key_sources
 from mizzen.scope.snapshot import MESH_CONFIG_MAP, SYSTEM_NAMESPACE, Change, Snapshot
+from mizzen.scope.workloads import canonical_name, canonical_revision, workload_name
 
 JSON: TypeAlias = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class ControlPlane:
             await self._serve(stack, root, certificate)
             self.serving.set()
             log.info("serving: %s", self.ports)
-            self._keep(tasks, trust.root_pem(root))
+            self._keep(tasks, root.trusted)
             await self._push_forever()
 
     def _keep(self, tasks: asyncio.TaskGroup, root: str) -> None:
@@ -150,11 +151,22 @@ class ControlPlane:
         """What keeps us from being ready; "" when nothing does."""
         return "" if self.serving.is_set() else "not all ports are open yet"
 
-    async def _identify(self, token: str) -> Identity:
+    async def _identify(self, token: str) -> Caller:
         async def review(body: JSON) -> JSON:
             return await self._api.create(WELL_KNOWN.tokenreviews, body)
 
-        return await identify(review, token, self.snapshot.mesh.trust_domain)
+        identity, pod = await identify(review, token, self.snapshot.mesh.trust_domain)
+        return Caller(identity, await self._workload(identity.namespace, pod) if pod else None)
+
+    async def _workload(self, namespace: str, name: str) -> Workload | None:
+        """What runs in a Pod. One that our watch has not brought yet is asked for: certificates come first."""
+        pod = self.snapshot.get(Pod, namespace, name)
+        if pod is None:
+            try:
+                pod = convert(await self._api.get(WELL_KNOWN.pods, name, namespace), Pod)
+            except NotFound:
+                return None
+        return attested(self.snapshot, pod)
 
     # Webhooks
 
@@ -226,6 +238,12 @@ def _server_credentials(certificate: trust.Serving) -> grpc.ServerCredentials:
         return grpc.ssl_server_certificate_configuration([(key, chain)])
 
     return grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=False)
+
+
+def attested(snapshot: Snapshot, pod: Pod) -> Workload:
+    """What certificates say beside the identity."""
+    name, labels = workload_name(snapshot, pod), pod.metadata.labels
+    return Workload(name, pod.metadata.namespace, canonical_name(labels, name), canonical_revision(labels))
 
 
 async def run(settings: Settings, api: Api) -> None:
