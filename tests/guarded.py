@@ -23,6 +23,7 @@ from envoys import Authority, Envoy, bootstrap, envoy, until, upstream_tls
 from mizzen.ads.server import AdsServer, Serving, Stream, tls_credentials
 from mizzen.ads.store import Store
 from mizzen.api.mesh import MeshConfig
+from mizzen.api.networking import HTTPMatchRequest, StringMatch
 from mizzen.envoy.messages import (
     Cluster,
     DownstreamTlsContext,
@@ -40,6 +41,7 @@ from mizzen.scope.model import Guards
 from mizzen.xds import http_filters
 from mizzen.xds.filter_chains import tls_inspector
 from mizzen.xds.http_connection_manager import gateway_http
+from mizzen.xds.matchers import route_match
 from mizzen.xds.network_filters import GUARDS
 from mizzen.xds.tcp_proxy import to_cluster
 from mizzen.xds.translate import extensions
@@ -222,7 +224,7 @@ def _listener(name: str, port: int, filters: list[Message], tls: Message | None 
 
 
 def _answers(other: int) -> RouteConfiguration:  # type: ignore[valid-type]
-    """Everyone gets 200, and is told what arrived."""
+    """Everyone gets 200, and is told what arrived; 202 means that a token said what the route asks for."""
     echoed = (
         ("path", ":path"),
         ("host", ":authority"),
@@ -237,7 +239,13 @@ def _answers(other: int) -> RouteConfiguration:  # type: ignore[valid-type]
         }
         for name, header in echoed
     ]
+    claimed = {
+        "@request.auth.claims.role": StringMatch(exact="admin"),
+        "@request.auth.claims[groups]": StringMatch(prefix="a"),
+    }
+    by_claims = HTTPMatchRequest(uri=StringMatch(prefix="/by-claims"), headers=claimed)
     routes = [
+        {"match": route_match(by_claims), "direct_response": {"status": 202}},
         {"match": {"prefix": "/other/"}, "route": {"cluster": f"outbound|{other}||other"}},
         {"match": {"prefix": ""}, "direct_response": {"status": 200}},
     ]

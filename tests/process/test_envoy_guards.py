@@ -184,6 +184,15 @@ async def test_tokens(tmp_path: Path) -> None:
         assert with_token(token(good, stranger))[0] == 401
 
 
+async def test_routes_by_what_tokens_say(tmp_path: Path) -> None:
+    tokens = authentication({"issuer": "one", "jwks": key_set(signing_key())})
+    said_by = {"iss": "one", "role": "admin", "groups": ["x", "ab"]}
+    async with guarded(tmp_path, MeshConfig(), Guards(authentications=(tokens,))) as envoy:
+        for claims, status in ((said_by, 202), ({**said_by, "role": "user"}, 200), ({**said_by, "groups": "x"}, 200)):
+            assert envoy.get("/by-claims", f"authorization: Bearer {token(claims)}").status == status
+        assert envoy.get("/by-claims", "role: admin", "groups: a").status == 200
+
+
 async def test_tokens_wherever_they_are(tmp_path: Path) -> None:
     trusted = {"issuer": "one", "jwks": key_set(signing_key()), "forwardOriginalToken": True}
     places = {"fromHeaders": [{"name": "x-jwt", "prefix": "T "}], "fromParams": ["t"], "fromCookies": ["jar"]}

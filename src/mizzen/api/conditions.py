@@ -17,6 +17,7 @@ _BRACKETS = re.compile(r"\[([^\[\]]+)\]")
 _WITH_BRACKETS = re.compile(
     r"(request\.headers|request\.auth\.claims|experimental\.envoy\.filters\.[^\[\]]+)((?:\[[^\[\]]+\])+)\Z"
 )
+_ROUTED_CLAIM = re.compile(r"@request\.auth\.claims(?:\.(.+)|((?:\[[^\[\]]+\])+))\Z", re.IGNORECASE)
 METADATA = "experimental.envoy.filters"
 
 
@@ -41,6 +42,17 @@ def parse_key(key: str) -> Key | None:
     if attribute == "request.headers" and len(arguments) != 1:
         return None
     return Key(attribute, arguments)
+
+
+def claim_path(header: str) -> tuple[str, ...]:
+    """Where in a token the value is that a VirtualService asks for as `@request.auth.claims.a.b` or `…[a][b]`.
+
+    () for the name of a header.
+    """
+    found = _ROUTED_CLAIM.match(header)
+    if found is None:
+        return ()
+    return tuple(found[1].split(".")) if found[1] else tuple(_BRACKETS.findall(found[2]))
 
 
 ONE_SEGMENT, MANY_SEGMENTS = "{*}", "{**}"

@@ -14,6 +14,10 @@ VIRTUAL_INBOUND = "virtualInbound"
 ALLOW_ANY = "allow_any"
 BLOCK_ALL = "block_all"
 
+JWT_METADATA = "envoy.filters.http.jwt_authn"
+PAYLOAD = "payload"
+"""Where Envoy leaves what a valid token says: the metadata of a filter, and a name in it that we choose."""
+
 INBOUND_SOURCE = "127.0.0.6"
 """Where a sidecar's connections to its own application come from; capture rules let it through."""
 

@@ -16,12 +16,11 @@ from mizzen.envoy.messages import Message, RbacPolicy
 from mizzen.scope.decision import Reason, principal_parts, with_aliases
 from mizzen.xds.addresses import cidr_range
 from mizzen.xds.kept import kept
+from mizzen.xds.names import JWT_METADATA, PAYLOAD
 
 Node: TypeAlias = dict[str, Any]
 """A Principal or a Permission."""
 
-JWT_METADATA = "envoy.filters.http.jwt_authn"
-PAYLOAD = "payload"
 LONGEST_REGEX = 4096
 """Characters. The size of a program is bounded in the bootstrap, and a proxy refuses a whole slot for one beyond it."""
 

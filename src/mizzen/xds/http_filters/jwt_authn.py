@@ -16,7 +16,7 @@ from mizzen.envoy.resources import Resource
 from mizzen.scope.decision import ALWAYS_SPLIT
 from mizzen.scope.guards import key_source
 from mizzen.scope.model import Guards
-from mizzen.xds.rbac import PAYLOAD
+from mizzen.xds.names import PAYLOAD
 from mizzen.xds.slots import Slot
 
 TOKENS = Slot("mizzen.tokens", HttpRbac(rules={"action": "ALLOW"}), others=(JwtAuthentication,))
@@ -74,6 +74,7 @@ def _provider(rule: JWTRule, fetched: dict[str, str]) -> dict[str, Any]:
             {"header_name": one.header, "claim_name": one.claim} for one in rule.output_claim_to_headers
         ],
         "payload_in_metadata": PAYLOAD,
+        "clear_route_cache": True,  # a route may ask what the token says
         "normalize_payload_in_metadata": {
             "space_delimited_claims": list(dict.fromkeys((*ALWAYS_SPLIT, *rule.space_delimited_claims)))
         },
