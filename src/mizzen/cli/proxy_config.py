@@ -178,6 +178,31 @@ def show_endpoints(form: str, rows: list[EndpointRow]) -> None:
     render.show(form, rows, header, [(row.endpoint, row.status, row.outlier_check, row.cluster) for row in rows])
 
 
+@command.command("secret")
+@subject
+def secret(proxy: str | None, file: Path | None, form: str, where: Where) -> None:
+    """Certificates: which the proxy shows, which authorities it trusts, and until when. Never a key."""
+    from datetime import UTC, datetime
+
+    from mizzen.explain.proxy_secrets import secrets
+
+    rows = secrets(dump_of(proxy, file, where), datetime.now(UTC))
+    header = ["RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE"]
+    cells = [
+        [
+            row.name,
+            row.type,
+            row.status,
+            "" if row.valid is None else str(row.valid).lower(),
+            row.serial_number,
+            row.not_after,
+            row.not_before,
+        ]
+        for row in rows
+    ]
+    render.show(form, rows, header, cells, padding=5)
+
+
 @command.command("bootstrap")
 @subject
 def bootstrap(proxy: str | None, file: Path | None, form: str, where: Where) -> None:
@@ -224,6 +249,8 @@ for alias, original in {
     "r": route,
     "endpoints": endpoint,
     "ep": endpoint,
+    "secrets": secret,
+    "s": secret,
     "b": bootstrap,
     "a": everything,
 }.items():
