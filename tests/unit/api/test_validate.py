@@ -236,6 +236,22 @@ def test_targets_are_refused_with_the_reason(kind: str) -> None:
     assert (found.code, found.level) == (NOT_HONOURED, "error") and "Gateway API" in found.message
 
 
+@pytest.mark.parametrize(
+    "spec, path",
+    [
+        ("{mtls: {mode: STRICKT}}", "spec.mtls.mode"),
+        ("{portLevelMtls: {'80': {mode: STRICT}}}", "spec.portLevelMtls"),
+        ("{selector: {matchLabels: {a: b}}, portLevelMtls: {'0': {mode: STRICT}}}", "spec.portLevelMtls"),
+        ("{selector: {matchLabels: {a: '*'}}}", "spec.selector.matchLabels.a"),
+        ("{mtls: {mode: STRICT}}", ""),
+        ("{selector: {matchLabels: {a: b}}, portLevelMtls: {'80': {mode: DISABLE}}}", ""),
+    ],
+)
+def test_peer_authentications(spec: str, path: str) -> None:
+    found = errors(validate(document("PeerAuthentication", spec, "security.istio.io/v1")))
+    assert [where for where, _ in found if where.startswith(path)] if path else found == []
+
+
 def test_what_has_no_effect_is_refused_or_told_with_its_path() -> None:
     policy = "{host: a, subsets: [{name: v1, trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}}]}"
     (found,) = validate(document("DestinationRule", policy))
