@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import socket
@@ -12,13 +11,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from guarded import Guarded, exchange, guarded, said
+from guarded import exchange, guarded, said
 from mizzen.api.mesh import MeshConfig, PathNormalization
+from mizzen.samples import ext_authz
 from mizzen.scope.model import Authorizer, Guards
 from policies import authentication, denying, key_set, signing_key, token
 from policies import plain as policy
@@ -367,18 +365,8 @@ async def test_an_authorizer_over_http(tmp_path: Path) -> None:
 
 
 async def test_an_authorizer_over_grpc(tmp_path: Path) -> None:
-    async def check(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        """A CheckResponse: `status` (field 1) with `code` (field 1) 7, PERMISSION_DENIED; an empty status is OK."""
-        return b"\x0a\x00" if b"allow" in request else b"\x0a\x02\x08\x07"
-
     async with guarded(tmp_path, MeshConfig()) as envoy:
-        server = grpc.aio.server()
-        handlers = {"Check": grpc.unary_unary_rpc_method_handler(check)}
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("envoy.service.auth.v3.Authorization", handlers),)
-        )
-        server.add_insecure_port(f"127.0.0.1:{envoy.ports.other}")
-        await server.start()
+        server = ext_authz.start_grpc(envoy.ports.other)
         asks = authorizer("grpc", envoy.ports.other, timeout="2s")
         only_bytes = policy(
             "b",
@@ -389,17 +377,12 @@ async def test_an_authorizer_over_grpc(tmp_path: Path) -> None:
         await envoy.enforce(
             Guards(policies=(custom(paths=["/admin*"], ports=[str(envoy.ports.http)]), only_bytes), authorizer=asks)
         )
-        asked = [("/", ""), ("/admin", "x: y"), ("/admin", "x: allow")]
-        answers = [await in_thread(envoy, path, header) for path, header in asked]
-        assert answers == [200, 403, 200]
-        assert await in_thread(envoy, "/", "", port=envoy.ports.tcp) == 0
-        await server.stop(0)
-
-
-async def in_thread(envoy: Guarded, path: str, header: str, port: int = 0) -> int:
-
-    ask = said("GET", path, "a.com", [header] if header else [])
-    return (await asyncio.to_thread(envoy.ask, port or envoy.ports.http, ask)).status
+        assert envoy.get("/").status == 200
+        refused = envoy.get("/admin", "x-ext-authz: please")
+        assert (refused.status, refused.headers["x-ext-authz-check-result"]) == (403, "denied")
+        assert envoy.get("/admin", "x-ext-authz: allow").status == 200
+        assert envoy.ask(envoy.ports.tcp, said("GET", "/", "a.com")).status == 0
+        server.stop(grace=None).wait()
 
 
 async def test_dry_run_is_told_and_not_enforced(tmp_path: Path) -> None:
