@@ -15,6 +15,8 @@ import grpc
 import pytest
 
 from envoys import Envoy, bootstrap, envoy, until, upstream_tls
+from mizzen.agent.certificates import KeyPair
+from mizzen.agent.sds import Secrets, serve_secrets
 from mizzen.ca.authority import new_key, private_key_pem, signing_request
 from mizzen.ca.messages import CA_METHOD, IstioCertificateRequest, IstioCertificateResponse
 from mizzen.controlplane.app import ControlPlane, Ports, Settings
@@ -143,8 +145,12 @@ async def test_a_proxy_from_certificate_to_configuration(private_network, tmp_pa
     async with AsyncExitStack() as first:
         plane = await first.enter_async_context(istiod(api))
         await until(lambda: published(api))
-        tls = upstream_tls(*await certificate(plane, api))
-        async with envoy(tmp_path, bootstrap(plane.ports.ads, tls)) as proxy:
+        own = await certificate(plane, api)
+        secrets, socket = Secrets(), tmp_path / "sds.sock"
+        secrets.publish(KeyPair(*own).secrets())
+        agent = await serve_secrets(secrets, str(socket))
+        first.push_async_callback(agent.stop, None)
+        async with envoy(tmp_path, bootstrap(plane.ports.ads, upstream_tls(*own), sds=socket)) as proxy:
             await until(lambda: live(proxy) and synced(plane))
             assert {"virtualInbound", "virtualOutbound", "0.0.0.0_9080"} <= set(next(iter(held(plane, LISTENER))))
 
