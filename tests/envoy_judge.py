@@ -8,19 +8,39 @@ import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography import x509
 
+from mizzen.agent.certificates import KeyPair
+from mizzen.agent.sds import Secrets, secret_service
+from mizzen.ca.authority import new_key, new_root, private_key_pem, sign_workload, signing_request
+from mizzen.ca.spiffe import Identity
 from mizzen.envoy.descriptors import envoy_path
 from mizzen.envoy.messages import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Listener, unpack
-from mizzen.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Resources
+from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resource, Resources
 from mizzen.xds.endpoints import cluster_load_assignment
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-ORDER = (CLUSTER, ENDPOINTS, LISTENER, ROUTES)
+ORDER = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, EXTENSION)
 WILDCARD = (CLUSTER, LISTENER)
+
+
+class Mesh:
+    """A root of trust, and certificates for who is of the mesh."""
+
+    def __init__(self) -> None:
+        self.root = new_root("cluster.local", datetime.now(UTC), x509.random_serial_number())
+
+    def workload(self, account: str = "default", namespace: str = "default") -> KeyPair:
+        key, identity = new_key(), Identity("cluster.local", namespace, account)
+        request = signing_request(key, str(identity))
+        now, serial = datetime.now(UTC), x509.random_serial_number()
+        chain = sign_workload(self.root, request, identity, now, timedelta(hours=1), serial)
+        return KeyPair(private_key_pem(key), "".join(chain).encode(), self.root.to_pem()[0])
 
 
 class Judge:
@@ -35,6 +55,8 @@ class Judge:
         self._changed = asyncio.Event()
         self._refusals: list[str] = []
         self._nonce = 0
+        self.secrets = Secrets()
+        """What the agent's socket would answer."""
 
     async def stream(self, requests: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
         reader = asyncio.create_task(self._read(requests))
@@ -131,15 +153,18 @@ def bootstrap(port: int) -> dict[str, Any]:
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": {}},
     }
-    cluster = {
-        "name": "xds-grpc",
-        "type": "STATIC",
-        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
-        "load_assignment": {
-            "cluster_name": "xds-grpc",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
-        },
-    }
+    clusters = [
+        {
+            "name": name,
+            "type": "STATIC",
+            "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+            },
+        }
+        for name in ("xds-grpc", "sds-grpc")
+    ]
     stream = {
         "api_type": "DELTA_GRPC",
         "transport_api_version": "V3",
@@ -148,17 +173,20 @@ def bootstrap(port: int) -> dict[str, Any]:
     return {
         "node": {"id": "sidecar~10.0.0.1~web-1.default~default.svc.cluster.local", "cluster": "web.default"},
         "dynamic_resources": {"ads_config": stream, "cds_config": ads, "lds_config": ads},
-        "static_resources": {"clusters": [cluster]},
+        "static_resources": {"clusters": clusters},
     }
 
 
 @asynccontextmanager
-async def judge(folder: Path, user: int | None = None) -> AsyncIterator[Judge]:
-    """Envoy writes its log to `folder`; as another user it has no place to write to, and none."""
+async def judge(folder: Path, user: int | None = None, workload: KeyPair | None = None) -> AsyncIterator[Judge]:
+    """Envoy writes its log to `folder`; as another user it has no place to write to, and none. `workload` is who it
+    is to others, at first; `Judge.secrets` can make it somebody else."""
     found, server = Judge(), grpc.aio.server()
     handler = grpc.stream_stream_rpc_method_handler(found.stream)
     service, method = METHOD.strip("/").split("/")
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
+    discovery = grpc.method_handlers_generic_handler(service, {method: handler})
+    server.add_generic_rpc_handlers([discovery, secret_service(found.secrets)])
+    found.secrets.publish((workload or Mesh().workload()).secrets())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     arguments = ["--config-yaml", json.dumps(bootstrap(port)), "--concurrency", "1", "-l", "warn"]

@@ -56,7 +56,14 @@ class Authority:
 NODE = "sidecar~10.0.0.1~web-1.default~default.svc.cluster.local"
 
 
-def bootstrap(port: int, tls: dict[str, object], node: str = NODE, api_type: str = "DELTA_GRPC") -> dict[str, object]:
+def bootstrap(
+    port: int,
+    tls: dict[str, object],
+    node: str = NODE,
+    api_type: str = "DELTA_GRPC",
+    sds: Path | None = None,
+) -> dict[str, object]:
+    """`sds`: the socket where an agent would answer for secrets."""
     ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
     retry = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "0.5s"}}
     address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
@@ -91,9 +98,20 @@ def bootstrap(port: int, tls: dict[str, object], node: str = NODE, api_type: str
                         "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
                     },
                     "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
-                }
+                },
+                *([_sds_cluster(sds, http2)] if sds else []),
             ]
         },
+    }
+
+
+def _sds_cluster(socket: Path, http2: dict[str, object]) -> dict[str, object]:
+    endpoint = {"endpoint": {"address": {"pipe": {"path": str(socket)}}}}
+    return {
+        "name": "sds-grpc",
+        "type": "STATIC",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
+        "load_assignment": {"cluster_name": "sds-grpc", "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from mizzen.api import networking as api
 from mizzen.api.base import Duration
-from mizzen.api.mesh import MeshConfig
+from mizzen.api.mesh import MeshConfig, TLSConfig
 from mizzen.scope import model
 from mizzen.scope.model import Protocol
 
@@ -238,7 +238,20 @@ def traffic_policy(dice: Dice) -> api.TrafficPolicy:
         load_balancer=dice.maybe(lambda: load_balancer(dice)),
         connection_pool=dice.maybe(lambda: connection_pool(dice)),
         outlier_detection=dice.maybe(lambda: outlier_detection(dice)),
+        tls=dice.maybe(lambda: client_tls(dice)),
         retry_budget=dice.maybe(lambda: api.RetryBudget(percent=dice.one([None, 0.0, 50.0]), min_retry_concurrency=2)),
+    )
+
+
+def client_tls(dice: Dice) -> api.ClientTLSSettings:
+    """Without files: what they must hold is not drawn by chance."""
+    names = dice.several(lambda: "spiffe://cluster.local/ns/default/sa/a")
+    return dice.one(
+        [
+            api.ClientTLSSettings(mode="DISABLE"),
+            api.ClientTLSSettings(mode="ISTIO_MUTUAL", sni=dice.one(["", "a.example.com"]), subject_alt_names=names),
+            api.ClientTLSSettings(mode="SIMPLE", sni=dice.one(["", "a.example.com"]), insecure_skip_verify=True),
+        ]
     )
 
 
@@ -313,6 +326,8 @@ def subset(dice: Dice, index: int) -> model.Subset:
         service=f"host-{index}",
         namespace="default",
         address="localhost" if dns else "",
+        mtls=dice.coin(),
+        accounts=dice.one([(), ("default",), ("bookinfo-a", "bookinfo-b")]),
     )
 
 
@@ -326,6 +341,7 @@ def tcp_rule(dice: Dice, clusters: Sequence[model.Subset], *, sni: bool) -> mode
         sni_hosts=dice.one([("a.example.com",), ("*.example.com", "b.example.com"), ("*",)]) if sni else (),
         source=dice.one([None, model.Source(kind="VirtualService", namespace="default", name="routes")]),
         policy=dice.maybe(lambda: traffic_policy(dice)),
+        says_bytes=dice.coin(),
     )
 
 
@@ -339,6 +355,8 @@ def mesh(dice: Dice, **fixed: Any) -> MeshConfig:
         h2_upgrade_policy=dice.one(["DO_NOT_UPGRADE", "UPGRADE"]),
         default_http_retry_policy=dice.maybe(lambda: retries(dice)),
         default_inbound_http_retry_policy=dice.maybe(lambda: retries(dice)),
+        trust_domain_aliases=dice.one([(), ("old.example.com",)]),
+        mesh_mtls=dice.one([None, TLSConfig(min_protocol_version="TLSV1_3", ecdh_curves=("P-256",))]),
         **fixed,
     )
 
@@ -390,10 +408,14 @@ def inbound_scope(dice: Dice, config: MeshConfig) -> model.InboundScope:
             protocol=dice.one(list(Protocol)),
             host="host-0.default.svc.cluster.local",
             policy=dice.maybe(lambda: traffic_policy(dice)),
+            tls=dice.one(list(model.TlsMode)),
         )
         for index in range(dice.number(0, 4))
     )
-    return model.InboundScope(ports=ports, mesh=config)
+    others = {port: dice.one(list(model.TlsMode)) for port in range(9000, 9000 + dice.number(0, 2))}
+    return model.InboundScope(
+        ports=ports, mesh=config, tls=dice.one(list(model.TlsMode)), other_ports=tuple(others.items())
+    )
 
 
 def gateway_scope(dice: Dice, config: MeshConfig, ports: tuple[int, int]) -> model.GatewayScope:

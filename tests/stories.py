@@ -7,7 +7,8 @@
     expect:             the part of it that matters: keys and values that must be there, lists in full
 
 `show` is `routes/TABLE/HOST` (the routes of a virtual host, by glob), `hosts/TABLE/HOST` (all of it), `domains/TABLE`
-(virtual host names and domains), `clusters/NAME`, `listeners/NAME`, `endpoints/CLUSTER`, or `names/KIND` (sorted).
+(virtual host names and domains), `clusters/NAME`, `listeners/NAME`, `endpoints/CLUSTER`, `slots/NAME` (a filter whose
+contents travel apart), or `names/KIND` (sorted).
 Several `checks` (each a show and an expect) may stand in place of one.
 """
 
@@ -27,8 +28,8 @@ from mizzen.api.base import Resource as ApiObject
 from mizzen.api.decode import convert
 from mizzen.api.documents import load
 from mizzen.envoy.descriptors import api
-from mizzen.envoy.messages import Cluster, ClusterLoadAssignment, Listener, RouteConfiguration
-from mizzen.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, Resources
+from mizzen.envoy.messages import Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, TypedExtensionConfig
+from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resource, Resources
 from mizzen.scope import endpoints as scope_endpoints
 from mizzen.scope import resolve
 from mizzen.scope.model import GatewayScope, InboundScope, OutboundScope
@@ -39,8 +40,14 @@ from mizzen.xds.endpoints import cluster_load_assignment
 
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = {kind.__name__: kind for kind in WATCHED}
-MESSAGES = {CLUSTER: Cluster, ENDPOINTS: ClusterLoadAssignment, LISTENER: Listener, ROUTES: RouteConfiguration}
-WORDS = {"clusters": CLUSTER, "endpoints": ENDPOINTS, "listeners": LISTENER, "routes": ROUTES}
+MESSAGES = {
+    CLUSTER: Cluster,
+    ENDPOINTS: ClusterLoadAssignment,
+    LISTENER: Listener,
+    ROUTES: RouteConfiguration,
+    EXTENSION: TypedExtensionConfig,
+}
+WORDS = {"slots": EXTENSION, "clusters": CLUSTER, "endpoints": ENDPOINTS, "listeners": LISTENER, "routes": ROUTES}
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,8 @@ def world(found: Scopes, snapshot: Snapshot, namespace: str) -> Resources:
         if each.resolution == "EDS"
     }
     told = {
-        url: {name: one for part in parts for name, one in part[url].items()} for url in (CLUSTER, LISTENER, ROUTES)
+        url: {name: one for part in parts for name, one in part.get(url, {}).items()}
+        for url in (CLUSTER, LISTENER, ROUTES, SECRET, EXTENSION)
     }
     return {**told, ENDPOINTS: assignments}
 

@@ -19,7 +19,8 @@ CASES = Path(__file__).parents[2] / "../shared/cases"
 
 PENDING = {
     "TestGatewayServices/": "needs ServiceEntry and the annotation of a Kubernetes Gateway's own Service",
-    "TestPeerAuthentication": "needs PeerAuthentication, which comes with zero trust",
+    "TestPeerAuthenticationPassthrough/global plaintext": "needs ServiceEntry; see test_mtls_calls.py",
+    "TestPeerAuthenticationWithSidecar": "needs the Sidecar kind",
     "TestPassthroughTraffic/ALLOW_ANY_DYNAMIC_DNS": "resolving unknown hosts by DNS is refused, and needs ServiceEntry",
     "TestSidecarRoutes/httproute": "needs the Kubernetes Gateway API",
     "with sidecar": "needs the Sidecar kind",

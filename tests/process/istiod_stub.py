@@ -16,7 +16,7 @@ from cryptography import x509
 from mizzen.agent.sds_messages import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from mizzen.ca.authority import new_root, sign_serving
 from mizzen.ca.service import certificate_service
-from mizzen.ca.spiffe import Identity
+from mizzen.ca.spiffe import Caller, Identity
 from mizzen.ca.tokens import Unauthenticated
 
 TOKEN = "a-projected-token"
@@ -29,7 +29,7 @@ def say(**event):
 async def authenticate(token):
     if token != TOKEN:
         raise Unauthenticated("not the token of this test")
-    return Identity("cluster.local", "default", "web")
+    return Caller(Identity("cluster.local", "default", "web"))
 
 
 async def stream(requests, context):

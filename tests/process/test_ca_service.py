@@ -9,7 +9,7 @@ from cryptography import x509
 from mizzen.ca.authority import new_key, new_root, signing_request
 from mizzen.ca.messages import CA_METHOD, IstioCertificateRequest, IstioCertificateResponse
 from mizzen.ca.service import certificate_service
-from mizzen.ca.spiffe import Identity
+from mizzen.ca.spiffe import Caller, Identity
 from mizzen.ca.tokens import Unauthenticated
 from mizzen.kube.api import Unreachable
 
@@ -23,7 +23,7 @@ async def authenticate(token):
         raise Unreachable(0, "", "the API server does not answer")
     if token != "good":
         raise Unauthenticated("the API server refuses the token")
-    return Identity("cluster.local", "shop", "web")
+    return Caller(Identity("cluster.local", "shop", "web"))
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import grpc
 import pytest
 
 from envoys import Envoy, bootstrap, envoy, until, upstream_tls
+from mizzen.agent.certificates import KeyPair
+from mizzen.agent.sds import Secrets, serve_secrets
 from mizzen.ca.authority import new_key, private_key_pem, signing_request
 from mizzen.ca.messages import CA_METHOD, IstioCertificateRequest, IstioCertificateResponse
 from mizzen.controlplane.app import ControlPlane, Ports, Settings
@@ -143,8 +145,12 @@ async def test_a_proxy_from_certificate_to_configuration(private_network, tmp_pa
     async with AsyncExitStack() as first:
         plane = await first.enter_async_context(istiod(api))
         await until(lambda: published(api))
-        tls = upstream_tls(*await certificate(plane, api))
-        async with envoy(tmp_path, bootstrap(plane.ports.ads, tls)) as proxy:
+        own = await certificate(plane, api)
+        secrets, socket = Secrets(), tmp_path / "sds.sock"
+        secrets.publish(KeyPair(*own).secrets())
+        agent = await serve_secrets(secrets, str(socket))
+        first.push_async_callback(agent.stop, None)
+        async with envoy(tmp_path, bootstrap(plane.ports.ads, upstream_tls(*own), sds=socket)) as proxy:
             await until(lambda: live(proxy) and synced(plane))
             assert {"virtualInbound", "virtualOutbound", "0.0.0.0_9080"} <= set(next(iter(held(plane, LISTENER))))
 
@@ -251,8 +257,12 @@ async def test_webhooks_inject_judge_and_are_led_to_us() -> None:
         assert answer["allowed"]
         assert "nowhere" in answer["warnings"][0]
         security = {"group": "security.istio.io", "kind": "PeerAuthentication"}
-        answer = await review(plane, "/validate", {"kind": security, "object": {"kind": "PeerAuthentication"}})
-        assert "zero trust" in answer["status"]["message"]
+        asked = {"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "default"}}
+        asked["spec"] = {"portLevelMtls": {"80": {"mode": "STRICT"}}}
+        answer = await review(plane, "/validate", {"kind": security, "object": asked})
+        assert "cannot have port level mTLS" in answer["status"]["message"]
+        asked["spec"] = {"mtls": {"mode": "STRICT"}}
+        assert (await review(plane, "/validate", {"kind": security, "object": asked}))["allowed"]
 
         def validators() -> list[dict[str, Any]]:
             found = api._objects[WELL_KNOWN.validating_webhooks]["", "istio-validator-istio-system"]

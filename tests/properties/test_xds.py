@@ -25,10 +25,11 @@ from mizzen.envoy.messages import (
     LocalityLbEndpoints,
     RouteConfiguration,
     TcpProxy,
+    TypedExtensionConfig,
     optional,
     unpack,
 )
-from mizzen.envoy.resources import CLUSTER, LISTENER, ROUTES, Resources
+from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, ROUTES, Resources
 from mizzen.explain.envoy_matching import weighted_clusters
 from mizzen.scope import model
 from mizzen.scope.snapshot import Snapshot
@@ -50,7 +51,7 @@ def worlds(seed: int) -> Iterator[Resources]:
         translate.outbound(scopes.outbound_scope(dice, mesh)),
         translate.inbound(scopes.inbound_scope(dice, mesh)),
     )
-    yield {each: {**calls[each], **serves[each]} for each in (CLUSTER, LISTENER, ROUTES)}
+    yield {each: {**calls.get(each, {}), **serves[each]} for each in (CLUSTER, LISTENER, ROUTES, EXTENSION)}
 
 
 def named_clusters(told: Resources) -> set[str]:
@@ -72,7 +73,7 @@ def network_filters(told: Resources) -> Iterator[Any]:
     for resource in told[LISTENER].values():
         listener = Listener.FromString(resource.body)
         for chain in [*listener.filter_chains, listener.default_filter_chain]:
-            yield from (unpack(each.typed_config) for each in chain.filters)
+            yield from (unpack(each.typed_config) for each in chain.filters[-1:])
 
 
 @given(SEEDS)
@@ -90,7 +91,7 @@ def test_every_route_table_that_is_named_exists(seed: int) -> None:
 
 @given(SEEDS)
 def test_resources_are_named_as_their_messages_say(seed: int) -> None:
-    classes = {CLUSTER: Cluster, LISTENER: Listener, ROUTES: RouteConfiguration}
+    classes = {CLUSTER: Cluster, LISTENER: Listener, ROUTES: RouteConfiguration, EXTENSION: TypedExtensionConfig}
     for told in worlds(seed):
         for url, resources in told.items():
             assert all(classes[url].FromString(each.body).name == name == each.name for name, each in resources.items())
@@ -197,7 +198,7 @@ def test_a_reset_is_a_cluster_without_endpoints() -> None:
         )
     )[LISTENER]["10.0.0.1_1"]
     (chain,) = Listener.FromString(listener.body).filter_chains
-    assert TcpProxy.FromString(chain.filters[0].typed_config.value).cluster == "BlackHoleCluster"
+    assert TcpProxy.FromString(chain.filters[-1].typed_config.value).cluster == "BlackHoleCluster"
 
 
 def test_a_cluster_that_is_missing_was_reported() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mizzen.api import mesh_shape, networking, security, telemetry
+from mizzen.api import authorization, mesh_shape, networking, peer_authentication, telemetry
 from mizzen.api.base import Model, Object
 
 
@@ -102,7 +102,7 @@ KINDS: tuple[Kind, ...] = (
     _kind(NETWORKING, mesh_shape.ProxyConfig, "proxyconfigs", versions=("v1beta1",)),
     _kind(
         SECURITY,
-        security.PeerAuthentication,
+        peer_authentication.PeerAuthentication,
         "peerauthentications",
         _column("Mode", ".spec.mtls.mode", "The mTLS mode asked for."),
         AGE,
@@ -111,14 +111,14 @@ KINDS: tuple[Kind, ...] = (
     ),
     _kind(
         SECURITY,
-        security.RequestAuthentication,
+        authorization.RequestAuthentication,
         "requestauthentications",
         versions=_SECURITY_VERSIONS,
         short_names=("ra",),
     ),
     _kind(
         SECURITY,
-        security.AuthorizationPolicy,
+        authorization.AuthorizationPolicy,
         "authorizationpolicies",
         _column("Action", ".spec.action", "What is done with the requests that match."),
         AGE,

@@ -8,11 +8,14 @@ from typing import Any
 from mizzen.api.base import Object, Problem
 from mizzen.api.decode import Undecodable, convert, without_nulls
 from mizzen.api.ignored import not_honoured
+from mizzen.api.legality.authorization import authorization_policy
 from mizzen.api.legality.destination_rule import destination_rule
 from mizzen.api.legality.finding import Finding, Findings, warning
 from mizzen.api.legality.gateway import gateway
 from mizzen.api.legality.generic import everywhere
 from mizzen.api.legality.metadata import metadata
+from mizzen.api.legality.peer_authentication import peer_authentication
+from mizzen.api.legality.request_authentication import request_authentication
 from mizzen.api.legality.virtual_service import virtual_service
 from mizzen.api.registry import GROUPS, Kind, kind_of
 from mizzen.api.unknown import unknown_fields
@@ -36,6 +39,9 @@ _RULES: Mapping[str, Callable[[Any], Findings]] = {
     "Gateway": gateway,
     "VirtualService": virtual_service,
     "DestinationRule": destination_rule,
+    "AuthorizationPolicy": authorization_policy,
+    "RequestAuthentication": request_authentication,
+    "PeerAuthentication": peer_authentication,
 }
 
 

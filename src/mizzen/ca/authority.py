@@ -11,13 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
+from itertools import pairwise
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mizzen.ca.spiffe import Identity
+from mizzen.ca.spiffe import Identity, Workload
 
 BACKDATED = timedelta(minutes=2)
 """How far back a certificate begins, for clocks that are behind."""
@@ -26,6 +28,7 @@ WORKLOAD_VALIDITY = timedelta(hours=24)
 LONGEST_WORKLOAD_VALIDITY = timedelta(days=90)
 SERVING_VALIDITY = timedelta(days=365)
 _SMALLEST_RSA_KEY = 2048
+_LONGEST_NAME = 64
 
 
 class BadRequest(ValueError):
@@ -34,10 +37,35 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A self-signed root and its key: what the Secret `istio-ca-secret` keeps."""
+    """A certificate that signs, and its key: self-signed (Secret `istio-ca-secret`), or plugged in (`cacerts`)."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    chain_pem: str = ""
+    """Plugged in: from this certificate up to what peers trust."""
+    trusted_pem: str = ""
+    """Plugged in: the roots that peers trust."""
+
+    @property
+    def chain(self) -> str:
+        """What follows a leaf: issuers as PEM, the root last."""
+        return self.chain_pem or _pem(self.certificate)
+
+    @property
+    def trusted(self) -> str:
+        """What peers are checked against, as PEM."""
+        return self.trusted_pem or _pem(self.certificate)
+
+    @classmethod
+    def plugged_in(cls, certificate: bytes, key: bytes, chain: bytes, roots: bytes) -> Root:
+        """An intermediate authority under roots of the user's own. Raises ValueError, with the reason."""
+        bare = cls.from_pem(certificate, key)
+        above = [bare.certificate, *_beyond(bare.certificate, x509.load_pem_x509_certificates(chain))]
+        trusted = x509.load_pem_x509_certificates(roots)
+        if not any(_issued(above[-1], root) for root in trusted):
+            raise ValueError("cert-chain.pem does not lead from ca-cert.pem to any root in root-cert.pem")
+        chained = "".join(_pem(each) for each in above if each not in trusted)
+        return cls(bare.certificate, bare.key, chained + _join(trusted), _join(trusted))
 
     @classmethod
     def from_pem(cls, certificate_pem: bytes, key_pem: bytes) -> Root:
@@ -53,6 +81,27 @@ class Root:
     def to_pem(self) -> tuple[bytes, bytes]:
         """(certificate, key), as `ca-cert.pem` and `ca-key.pem` hold them."""
         return self.certificate.public_bytes(serialization.Encoding.PEM), private_key_pem(self.key)
+
+
+def _beyond(first: x509.Certificate, chain: list[x509.Certificate]) -> list[x509.Certificate]:
+    """What stands above a certificate in a chain that may begin with it. Raises ValueError where a link is missing."""
+    above = [each for each in chain if each != first]
+    for lower, upper in pairwise([first, *above]):
+        if not _issued(lower, upper):
+            raise ValueError("cert-chain.pem is not a chain: each certificate must be issued by the next")
+    return above
+
+
+def _issued(lower: x509.Certificate, upper: x509.Certificate) -> bool:
+    try:
+        lower.verify_directly_issued_by(upper)
+    except (ValueError, TypeError, InvalidSignature):
+        return lower == upper
+    return True
+
+
+def _join(certificates: Iterable[x509.Certificate]) -> str:
+    return "".join(map(_pem, certificates))
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -77,18 +126,38 @@ def new_root(trust_domain: str, now: datetime, serial: int, validity: timedelta 
 
 
 def sign_workload(
-    root: Root, csr_pem: bytes, identity: Identity, now: datetime, validity: timedelta, serial: int
+    root: Root,
+    csr_pem: bytes,
+    identity: Identity,
+    now: datetime,
+    validity: timedelta,
+    serial: int,
+    workload: Workload | None = None,
 ) -> tuple[str, ...]:
     """The chain, leaf first and root last, each as PEM. Raises BadRequest.
 
-    Names and extensions that the request asks for are ignored: `identity` comes from whoever authenticated the caller.
-    The alternative name is critical because the subject is empty (RFC 5280, 4.2.1.6). A leaf never outlives its issuer.
+    Names and extensions that the request asks for are ignored: `identity` and `workload` come from whoever
+    authenticated the caller. The subject says what runs there, for telemetry; it is nobody's identity. Where it is
+    empty, the alternative name is critical (RFC 5280, 4.2.1.6). A leaf never outlives its issuer.
     """
     if not timedelta(0) < validity <= LONGEST_WORKLOAD_VALIDITY:
         raise BadRequest(f"a workload certificate is valid for at most {LONGEST_WORKLOAD_VALIDITY.days} days")
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
-    leaf = _leaf(root, x509.Name([]), _requested_key(csr_pem), now, validity, serial, names)
-    return _pem(leaf), _pem(root.certificate)
+    leaf = _leaf(root, _subject(workload), _requested_key(csr_pem), now, validity, serial, names)
+    return _pem(leaf), root.chain
+
+
+def _subject(workload: Workload | None) -> x509.Name:
+    """Workload, namespace, app and version as CN, O, OU and OU, cut to what X.520 allows. Empty values are left out."""
+    if workload is None:
+        return x509.Name([])
+    parts = (
+        (NameOID.COMMON_NAME, workload.name),
+        (NameOID.ORGANIZATION_NAME, workload.namespace),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, workload.app),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, workload.version),
+    )
+    return x509.Name([x509.NameAttribute(name, value[:_LONGEST_NAME]) for name, value in parts if value])
 
 
 def sign_serving(
@@ -98,7 +167,7 @@ def sign_serving(
     key = new_key()
     alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
     leaf = _leaf(root, x509.Name([]), key.public_key(), now, validity, serial, alternatives)
-    return private_key_pem(key), (_pem(leaf) + _pem(root.certificate)).encode()
+    return private_key_pem(key), (_pem(leaf) + root.chain).encode()
 
 
 def signing_request(key: ec.EllipticCurvePrivateKey, identity: str) -> bytes:

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from mizzen.ca.authority import WORKLOAD_VALIDITY, BadRequest, Root, sign_workload
 from mizzen.ca.messages import CA_SERVICE, IstioCertificateRequest, IstioCertificateResponse
-from mizzen.ca.spiffe import Identity
+from mizzen.ca.spiffe import Caller
 from mizzen.ca.tokens import Unauthenticated
 from mizzen.kube.api import ApiError
 
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 # Other metadata (WorkloadName, ClusterID …) informs and changes nothing.
 _NOT_HONOURED = {"CertSigner", "ImpersonatedIdentity"}
 
-Authenticate: TypeAlias = Callable[[str], Awaitable[Identity]]
-"""Bearer token to identity; raises Unauthenticated, or ApiError when nobody can be asked."""
+Authenticate: TypeAlias = Callable[[str], Awaitable[Caller]]
+"""Bearer token to who that is; raises Unauthenticated, or ApiError when nobody can be asked."""
 
 
 def certificate_service(root: Callable[[], Root], authenticate: Authenticate) -> grpc.GenericRpcHandler:
@@ -30,9 +30,9 @@ def certificate_service(root: Callable[[], Root], authenticate: Authenticate) ->
 
     async def create_certificate(request: Any, context: grpc.aio.ServicerContext) -> Any:
         _refuse_what_is_not_honoured(request)
-        identity = await authenticate(_bearer_token(context))
-        chain = _sign(root(), request, identity)
-        log.info("signed a certificate for %s", identity)
+        caller = await authenticate(_bearer_token(context))
+        chain = _sign(root(), request, caller)
+        log.info("signed a certificate for %s", caller.identity)
         return IstioCertificateResponse(cert_chain=chain)
 
     method = grpc.unary_unary_rpc_method_handler(
@@ -43,10 +43,11 @@ def certificate_service(root: Callable[[], Root], authenticate: Authenticate) ->
     return grpc.method_handlers_generic_handler(CA_SERVICE, {"CreateCertificate": method})
 
 
-def _sign(root: Root, request: Any, identity: Identity) -> tuple[str, ...]:
+def _sign(root: Root, request: Any, caller: Caller) -> tuple[str, ...]:
     asked = timedelta(seconds=request.validity_duration) if request.validity_duration else WORKLOAD_VALIDITY
     now = datetime.now(UTC)
-    return sign_workload(root, request.csr.encode(), identity, now, asked, x509.random_serial_number())
+    serial = x509.random_serial_number()
+    return sign_workload(root, request.csr.encode(), caller.identity, now, asked, serial, caller.workload)
 
 
 def _refuse_what_is_not_honoured(request: Any) -> None:

@@ -35,3 +35,21 @@ class Identity:
         if not match:
             raise ValueError(f"{uri!r} is not of the form spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT")
         return cls(match["trust_domain"], match["namespace"], match["service_account"])
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What runs in a Pod, as the API server knows it: telemetry labels peers with it."""
+
+    name: str
+    namespace: str
+    app: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks for a certificate. `workload` is None when the token is not of a Pod that can be seen."""
+
+    identity: Identity
+    workload: Workload | None = None

@@ -13,6 +13,7 @@ from mizzen.kube.api import JSON
 
 AUDIENCE = "istio-ca"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
+_POD_NAME = "authentication.kubernetes.io/pod-name"
 
 Review: TypeAlias = Callable[[JSON], Awaitable[JSON]]
 """Creates a TokenReview and returns it with its status; raises `ApiError` when the API server cannot be asked."""
@@ -30,9 +31,15 @@ def token_review(token: str) -> JSON:
     }
 
 
-async def identify(review: Review, token: str, trust_domain: str) -> Identity:
-    """The identity that the token proves. Raises Unauthenticated."""
-    return identity_of(await review(token_review(token)), trust_domain)
+async def identify(review: Review, token: str, trust_domain: str) -> tuple[Identity, str]:
+    """The identity that the token proves, and the Pod that it is bound to ("": none). Raises Unauthenticated."""
+    reviewed = await review(token_review(token))
+    return identity_of(reviewed, trust_domain), pod_of(reviewed)
+
+
+def pod_of(reviewed: JSON) -> str:
+    extra = ((reviewed.get("status") or {}).get("user") or {}).get("extra") or {}
+    return str((extra.get(_POD_NAME) or [""])[0])
 
 
 def identity_of(reviewed: JSON, trust_domain: str) -> Identity:

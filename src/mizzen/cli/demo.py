@@ -211,7 +211,7 @@ def report(name: str, page: str, traffic: Traffic, hop: Hop | None, seconds: flo
             f"Latency through the gateway: p50 {traffic.percentile(0.5):.1f} ms, p99 {traffic.percentile(0.99):.1f} ms",
             *followed(hop),
             *weight(name),
-            "Between Pods the traffic is plain text: mutual TLS arrives with a later release.",
+            "Between Pods the traffic is mutual TLS; callers without a sidecar are served in plain text (PERMISSIVE).",
             "",
             'Next: eval "$(mizzen env)", then for example',
             "  kubectl get pods                       istioctl proxy-status",

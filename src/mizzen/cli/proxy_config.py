@@ -165,6 +165,18 @@ def endpoint(ask: Ask, form: str, address: str, port: int | None, name: str, sta
     proxy_tables.endpoints(form, messages, rows)
 
 
+@command.command("secret")
+@subject
+def secret(ask: Ask, form: str) -> None:
+    """Certificates: which the proxy shows, which authorities it trusts, and until when. Never a key."""
+    from datetime import UTC, datetime
+
+    from mizzen.explain.proxy_config import config_dump
+    from mizzen.explain.proxy_secrets import secrets
+
+    proxy_tables.secrets(form, secrets(ask(config_dump), datetime.now(UTC)))
+
+
 @command.command("bootstrap")
 @subject
 def bootstrap(ask: Ask, form: str) -> None:
@@ -205,6 +217,8 @@ for alias, original in {
     "r": route,
     "endpoints": endpoint,
     "ep": endpoint,
+    "secrets": secret,
+    "s": secret,
     "b": bootstrap,
     "a": everything,
 }.items():

@@ -9,6 +9,7 @@ from mizzen.cli import render
 
 if TYPE_CHECKING:
     from mizzen.explain.proxy_config import ClusterRow, EndpointRow, ListenerRow, RouteRow
+    from mizzen.explain.proxy_secrets import SecretRow
 
 Messages = Sequence[dict[str, Any]]
 
@@ -38,3 +39,17 @@ def routes(form: str, messages: Messages, rows: Sequence[RouteRow]) -> None:
 def endpoints(form: str, messages: Messages, rows: Sequence[EndpointRow]) -> None:
     header = ("ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER")
     render.show(form, messages, header, [(row.endpoint, row.status, row.outlier_check, row.cluster) for row in rows])
+
+
+def secrets(form: str, rows: Sequence[SecretRow]) -> None:
+    """The rows themselves as JSON and YAML, too: Envoy's own messages would hold more than anyone needs."""
+    header = ("RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE")
+    cells = [
+        (row.name, row.type, row.status, valid(row.valid), row.serial_number, row.not_after, row.not_before)
+        for row in rows
+    ]
+    render.show(form, rows, header, cells)
+
+
+def valid(judged: bool | None) -> str:
+    return "" if judged is None else str(judged).lower()

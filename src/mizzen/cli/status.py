@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from mizzen.kube.api import JSON
     from mizzen.kube.http import HttpApi
 
-PLAIN = "plain text between Pods (mutual TLS is not served yet; security policies are refused)"
+TRAFFIC = {
+    "STRICT": "mutual TLS between Pods with sidecars, which take nothing else (STRICT)",
+    "PERMISSIVE": "mutual TLS between Pods with sidecars, which take plain text from others, too (PERMISSIVE)",
+    "DISABLE": "plain text between Pods (DISABLE)",
+}
+"""By the mode of the whole mesh."""
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -32,7 +37,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     control_plane: str = "not installed"
     proxies: int = 0
     in_sync: int = 0
-    traffic: str = PLAIN
+    traffic: str = "not of a mesh"
     troubles: list[Trouble] = []
 
 
@@ -75,8 +80,28 @@ async def examine(api: HttpApi, bare: Status) -> Status:
     ]
     in_sync = sum(set(row.types.values()) <= {"SYNCED", "NOT SENT"} for row in proxies)
     return msgspec.structs.replace(
-        bare, control_plane="running", proxies=len(proxies), in_sync=in_sync, troubles=troubles + refused
+        bare,
+        control_plane="running",
+        proxies=len(proxies),
+        in_sync=in_sync,
+        traffic=await traffic(api),
+        troubles=troubles + refused,
     )
+
+
+async def traffic(api: HttpApi) -> str:
+    """What PeerAuthentications say about the mesh, and how many of them say something else about a part of it."""
+    from mizzen.api.decode import convert
+    from mizzen.api.peer_authentication import PeerAuthentication
+    from mizzen.kube.api import Resource
+    from mizzen.scope.mtls import peer_policies
+    from mizzen.scope.snapshot import SYSTEM_NAMESPACE, Snapshot
+
+    resource = Resource("security.istio.io", "v1", "peerauthentications", "PeerAuthentication")
+    policies = [convert(one, PeerAuthentication) for one in (await api.list(resource)).items]
+    mode = peer_policies(Snapshot.of(policies)).workload(SYSTEM_NAMESPACE, {}).mode
+    narrower = sum(one.namespace != SYSTEM_NAMESPACE for one in policies)
+    return TRAFFIC[mode] + (f"; {narrower} PeerAuthentications of namespaces differ" if narrower else "")
 
 
 def unready(pods: list[JSON]) -> Iterator[Trouble]:

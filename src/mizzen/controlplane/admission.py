@@ -16,12 +16,6 @@ from mizzen.inject import InvalidAnnotation, Settings, decision, difference, inj
 JSON: TypeAlias = dict[str, Any]
 Check: TypeAlias = Callable[[JSON], Iterable[Problem]]
 
-SECURITY_GROUP = "security.istio.io"
-SECURITY_REFUSED = (
-    "{kind} is refused: it arrives with zero trust, and mesh traffic is plain until then. A policy that is stored "
-    "but not enforced would be worse than none."
-)
-
 
 class BadReview(ValueError):
     """The body is no AdmissionReview with a request."""
@@ -56,8 +50,6 @@ def validated(request: JSON, check: Check, dangling: Check) -> JSON:
     """The response for one of the mesh's kinds. `check` judges the object alone, `dangling` what it refers to."""
     document = request.get("object") or {}
     kind = document.get("kind") or (request.get("kind") or {}).get("kind", "")
-    if (request.get("kind") or {}).get("group") == SECURITY_GROUP:
-        return _refused(SECURITY_REFUSED.format(kind=kind), 422)
     problems = list(check(document))
     errors = [_said(problem) for problem in problems if problem.level == "error"]
     if errors:

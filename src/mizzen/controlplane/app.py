@@ -18,27 +18,31 @@ from aiohttp import web
 from mizzen.ads.server import AdsServer, Serving, tls_credentials
 from mizzen.ads.store import Store
 from mizzen.analysis import dangling_references
+from mizzen.api.authorization import RequestAuthentication
 from mizzen.api.base import Problem
-from mizzen.api.core import ConfigMap, Namespace
-from mizzen.api.decode import Undecodable
+from mizzen.api.core import ConfigMap, Namespace, Pod
+from mizzen.api.decode import Undecodable, convert
 from mizzen.api.validate import validate
 from mizzen.ca.authority import Root
 from mizzen.ca.service import certificate_service
-from mizzen.ca.spiffe import Identity
+from mizzen.ca.spiffe import Caller, Workload
 from mizzen.ca.tokens import identify
 from mizzen.controlplane import trust
 from mizzen.controlplane import web as pages
 from mizzen.controlplane.admission import injected, validated
 from mizzen.controlplane.debug import Debug
 from mizzen.controlplane.fleet import Fleet
+from mizzen.controlplane.keys import KeyFetcher
 from mizzen.controlplane.push import Pace, touched
 from mizzen.controlplane.status import StatusWriter
 from mizzen.controlplane.watching import Watching
 from mizzen.controlplane.webhooks import WebhookKeeper
 from mizzen.inject import Settings as InjectorSettings
 from mizzen.inject import read_settings
-from mizzen.kube.api import WELL_KNOWN, Api
+from mizzen.kube.api import WELL_KNOWN, Api, NotFound
+from mizzen.scope.guards import key_sources
 from mizzen.scope.snapshot import MESH_CONFIG_MAP, SYSTEM_NAMESPACE, Change, Snapshot
+from mizzen.scope.workloads import canonical_name, canonical_revision, workload_name
 
 JSON: TypeAlias = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -94,6 +98,8 @@ class ControlPlane:
         self._began = 0.0
         self._watching = Watching(api, self._wake)
         self._status = StatusWriter(api, settings.name)
+        self._keys = KeyFetcher(self._learned)
+        self._learnings: list[Change] = []
         self._pace = Pace()
         self._judgeable = asyncio.Event()
         self._injector: tuple[object, InjectorSettings] | None = None
@@ -111,7 +117,7 @@ class ControlPlane:
             _spare_the_collector()
             self.serving.set()
             log.info("serving: %s", self.ports)
-            self._keep(tasks, trust.root_pem(root))
+            self._keep(tasks, root.trusted)
             await self._push_forever()
 
     def _keep(self, tasks: asyncio.TaskGroup, root: str) -> None:
@@ -121,6 +127,7 @@ class ControlPlane:
         self._judgeable.set()
         tasks.create_task(self._judge_forever())
         tasks.create_task(self._status.run())
+        tasks.create_task(self._keys.run())
 
     # Serving
 
@@ -152,11 +159,22 @@ class ControlPlane:
         """What keeps us from being ready; "" when nothing does."""
         return "" if self.serving.is_set() else "not all ports are open yet"
 
-    async def _identify(self, token: str) -> Identity:
+    async def _identify(self, token: str) -> Caller:
         async def review(body: JSON) -> JSON:
             return await self._api.create(WELL_KNOWN.tokenreviews, body)
 
-        return await identify(review, token, self.snapshot.mesh.trust_domain)
+        identity, pod = await identify(review, token, self.snapshot.mesh.trust_domain)
+        return Caller(identity, await self._workload(identity.namespace, pod) if pod else None)
+
+    async def _workload(self, namespace: str, name: str) -> Workload | None:
+        """What runs in a Pod. One that our watch has not brought yet is asked for: certificates come first."""
+        pod = self.snapshot.get(Pod, namespace, name)
+        if pod is None:
+            try:
+                pod = convert(await self._api.get(WELL_KNOWN.pods, name, namespace), Pod)
+            except NotFound:
+                return None
+        return attested(self.snapshot, pod)
 
     # Webhooks
 
@@ -190,13 +208,18 @@ class ControlPlane:
             self._began = time.monotonic()
             self._changed.set()
 
+    def _learned(self, change: Change) -> None:
+        self._learnings.append(change)
+        self._wake()
+
     async def _push_forever(self) -> None:
         while True:
             await self._changed.wait()
             await asyncio.sleep(self._pace.pause(time.monotonic()))
             began = self._began
             self._changed.clear()
-            self.push(self._watching.take(), began)
+            learned, self._learnings = self._learnings, []
+            self.push([*self._watching.take(), *learned], began)
 
     def push(self, changes: list[Change], began: float) -> None:
         start = time.monotonic()
@@ -221,6 +244,7 @@ class ControlPlane:
         after = self.snapshot.apply(*changes)
         changed = after is not self.snapshot
         self.snapshot = self.fleet.views.snapshot = after
+        self._keys.want(key_sources(after.table(RequestAuthentication)))
         return changed
 
 
@@ -238,6 +262,12 @@ def _server_credentials(certificate: trust.Serving) -> grpc.ServerCredentials:
         return grpc.ssl_server_certificate_configuration([(key, chain)])
 
     return grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=False)
+
+
+def attested(snapshot: Snapshot, pod: Pod) -> Workload:
+    """What certificates say beside the identity."""
+    name, labels = workload_name(snapshot, pod), pod.metadata.labels
+    return Workload(name, pod.metadata.namespace, canonical_name(labels, name), canonical_revision(labels))
 
 
 async def run(settings: Settings, api: Api) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mizzen.api.apps import ReplicaSet
-from mizzen.api.core import Node, Pod, Service
+from mizzen.api.core import Node, Pod, Secret, Service
 from mizzen.api.discovery import EndpointSlice
-from mizzen.scope.endpoints import slice_owner
+from mizzen.api.networking import Gateway
+from mizzen.scope.credentials import wanted_secrets
+from mizzen.scope.endpoints import behind, slice_owner
 from mizzen.scope.hosts import service_host
 from mizzen.scope.inbound import selecting
 from mizzen.scope.services import catalog
@@ -68,11 +70,26 @@ def touched(before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> Tou
             found.hosts.update(service.host for service in services)
         elif change.kind is Node:
             found.all_endpoints = True
+        elif change.kind is Secret:
+            found.scopes |= _is_wanted(after, change.name)
         else:
             found.scopes = True
             if change.kind is Service:  # its ports and selector say what its endpoints are
                 found.hosts.add(service_host(change.name, change.namespace))
+    found.scopes |= any(_meets_others(before, after, host) for host in found.hosts) if not found.scopes else False
     return found
+
+
+def _is_wanted(snapshot: Snapshot, secret: str) -> bool:
+    """Whether some Gateway asks for a Secret of that name."""
+    servers = (server for one in snapshot.table(Gateway) for server in one.spec.servers)
+    return any(secret in wanted_secrets(server.tls) for server in servers if server.tls is not None)
+
+
+def _meets_others(before: Snapshot, after: Snapshot, host: str) -> bool:
+    """Whether callers of a host must expect other identities there, or another way of speaking to all of it."""
+    service = catalog(after).by_host.get(host)
+    return service is not None and behind(before, service) != behind(after, service)
 
 
 def _slice_touched(before: Snapshot, after: Snapshot, change: Change, found: Touched) -> None:

@@ -18,6 +18,7 @@ from mizzen.kube.reflector import Change
 log = logging.getLogger(__name__)
 
 SECRET = "istio-ca-secret"  # noqa: S105 - an object's name
+PLUGGED_IN = "cacerts"
 SECRET_TYPE = "istio.io/ca-root"  # noqa: S105
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
 ROOT_KEY = "root-cert.pem"
@@ -25,8 +26,8 @@ _RETRY_SECONDS = 1.0
 
 
 async def load_root(api: Api, namespace: str, trust_domain: str) -> Root:
-    """The mesh's root, made if there is none; asks until the API server answers. Raises ValueError for a Secret that
-    holds no root."""
+    """The authority that signs: the one that is plugged in (Secret `cacerts`), else the mesh's own root, made if there
+    is none. Asks until the API server answers. Raises ValueError for a Secret that holds no authority."""
     while True:
         try:
             return await _load_or_make(api, namespace, trust_domain)
@@ -36,6 +37,12 @@ async def load_root(api: Api, namespace: str, trust_domain: str) -> Root:
 
 
 async def _load_or_make(api: Api, namespace: str, trust_domain: str) -> Root:
+    try:
+        found = _plugged_in(await api.get(WELL_KNOWN.secrets, PLUGGED_IN, namespace))
+        log.info("Secret %s/%s is the mesh's authority", namespace, PLUGGED_IN)
+        return found
+    except NotFound:
+        pass
     try:
         return _root_in(await api.get(WELL_KNOWN.secrets, SECRET, namespace))
     except NotFound:
@@ -68,8 +75,16 @@ def _root_in(secret: JSON) -> Root:
         raise ValueError(f"Secret {SECRET} has no {error}: delete it, and a new root is made") from error
 
 
-def root_pem(root: Root) -> str:
-    return root.to_pem()[0].decode()
+def _plugged_in(secret: JSON) -> Root:
+    data = secret.get("data") or {}
+    try:
+        parts = [base64.b64decode(data[f"{name}.pem"]) for name in ("ca-cert", "ca-key", "cert-chain", "root-cert")]
+    except KeyError as error:
+        raise ValueError(f"Secret {PLUGGED_IN} has no {error}") from error
+    try:
+        return Root.plugged_in(*parts)
+    except ValueError as error:
+        raise ValueError(f"Secret {PLUGGED_IN} cannot be used: {error}") from error
 
 
 class Serving:
@@ -86,7 +101,7 @@ class Serving:
         now = datetime.now(UTC)
         if now >= self._renew_at:
             key, chain = sign_serving(self._root, self._names, now, x509.random_serial_number())
-            self._shown = (key, chain, root_pem(self._root).encode())
+            self._shown = (key, chain, self._root.trusted.encode())
             self._renew_at = now + timedelta(seconds=SERVING_VALIDITY.total_seconds() / 2)
         return self._shown
 

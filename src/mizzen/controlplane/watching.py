@@ -15,6 +15,7 @@ from mizzen.kube.api import WELL_KNOWN, Api, Resource
 from mizzen.kube.informer import Informer
 from mizzen.kube.reflector import Change as Observed
 from mizzen.kube.reflector import Key
+from mizzen.scope.credentials import KEYS
 from mizzen.scope.snapshot import SYSTEM_NAMESPACE, WATCHED, Change
 
 JSON: TypeAlias = dict[str, Any]
@@ -31,6 +32,7 @@ CORE_KINDS: dict[Kind, Resource] = {
     core.Node: WELL_KNOWN.nodes,
     core.Namespace: WELL_KNOWN.namespaces,
     core.ConfigMap: WELL_KNOWN.configmaps,
+    core.Secret: WELL_KNOWN.secrets,
     ReplicaSet: WELL_KNOWN.replicasets,
 }
 
@@ -52,11 +54,18 @@ def _pod(obj: JSON) -> JSON:
     return {"metadata": _without_bookkeeping(obj)["metadata"], "spec": {**kept, **containers}}
 
 
+def _secret(obj: JSON) -> JSON:
+    """Nothing but certificates and their keys: other Secrets are none of our business."""
+    data = obj.get("data") or {}
+    kept = {key: data[key] for key in data if key in KEYS}
+    return {"metadata": _without_bookkeeping(obj)["metadata"], "type": obj.get("type", ""), "data": kept}
+
+
 def _replica_set(obj: JSON) -> JSON:
     return {"metadata": _without_bookkeeping(obj)["metadata"]}
 
 
-_REDUCED: dict[Kind, Callable[[JSON], JSON]] = {core.Pod: _pod, ReplicaSet: _replica_set}
+_REDUCED: dict[Kind, Callable[[JSON], JSON]] = {core.Pod: _pod, core.Secret: _secret, ReplicaSet: _replica_set}
 
 
 class Watching:

@@ -144,6 +144,14 @@ CorsPolicy: MessageClass = _of("envoy.extensions.filters.http.cors.v3", "cors")(
 HTTPFault: MessageClass = _of("envoy.extensions.filters.http.fault.v3", "fault")("HTTPFault")
 GrpcStats: MessageClass = _of("envoy.extensions.filters.http.grpc_stats.v3", "config")("FilterConfig")
 
+# Who may call, and whose tokens are believed
+RbacPolicy: MessageClass = _of("envoy.config.rbac.v3", "rbac")("Policy")
+HttpRbac: MessageClass = _of("envoy.extensions.filters.http.rbac.v3", "rbac")("RBAC")
+NetworkRbac: MessageClass = _of("envoy.extensions.filters.network.rbac.v3", "rbac")("RBAC")
+JwtAuthentication: MessageClass = _of("envoy.extensions.filters.http.jwt_authn.v3", "config")("JwtAuthentication")
+HttpExtAuthz: MessageClass = _of("envoy.extensions.filters.http.ext_authz.v3", "ext_authz")("ExtAuthz")
+NetworkExtAuthz: MessageClass = _of("envoy.extensions.filters.network.ext_authz.v3", "ext_authz")("ExtAuthz")
+
 # Clusters' extensions
 HttpProtocolOptions: MessageClass = _of("envoy.extensions.upstreams.http.v3", "http_protocol_options")(
     "HttpProtocolOptions"
@@ -161,6 +169,10 @@ FileAccessLog: MessageClass = _of("envoy.extensions.access_loggers.file.v3", "fi
 DownstreamTlsContext: MessageClass = _of("envoy.extensions.transport_sockets.tls.v3", "tls")("DownstreamTlsContext")
 UpstreamTlsContext: MessageClass = _of("envoy.extensions.transport_sockets.tls.v3", "tls")("UpstreamTlsContext")
 Secret: MessageClass = _of("envoy.extensions.transport_sockets.tls.v3", "secret")("Secret")
+RawBuffer: MessageClass = _of("envoy.extensions.transport_sockets.raw_buffer.v3", "raw_buffer")("RawBuffer")
+SetConnectionState: MessageClass = _of("envoy.extensions.filters.network.set_filter_state.v3", "set_filter_state")(
+    "Config"
+)
 
 # Discovery
 _discovery = _of("envoy.service.discovery.v3", "discovery")

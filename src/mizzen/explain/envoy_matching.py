@@ -151,6 +151,7 @@ def _route_holds(match: Any, request: Request) -> bool:
         _path_holds(match, path)
         and all(_value_holds(each, request.headers.get(each.name.lower())) for each in match.headers)
         and all(_value_holds(each, parameters.get(each.name)) for each in match.query_parameters)
+        and all(each.invert for each in match.dynamic_metadata)  # of claims: a request here has no token
     )
 
 

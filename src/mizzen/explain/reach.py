@@ -80,6 +80,13 @@ async def find_pod(api: Api, reference: str, namespace: str) -> tuple[str, str]:
     return where, sorted(ready)[0]
 
 
+async def workloads_named(api: Api, kind: str, namespace: str) -> list[str]:
+    """The names of all objects of a kind as `find_pod` takes it; [] for a kind that it does not."""
+    resource = WELL_KNOWN.pods if kind.lower() in _POD_WORDS else _WORKLOADS.get(kind.lower())
+    found = (await api.list(resource, namespace)).items if resource else ()
+    return sorted(one["metadata"]["name"] for one in found)
+
+
 def _selector(workload: JSON) -> str:
     selector = workload["spec"].get("selector") or {}
     labels = selector.get("matchLabels", {}) if workload["kind"] != "Service" else selector

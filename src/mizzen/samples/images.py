@@ -35,6 +35,7 @@ def _table() -> Iterator[tuple[str, Any]]:
     for name in ("*/tcp-echo-server:*", "mizzen/tcp-echo:*"):
         yield name, "mizzen.samples.tcp_echo:main"
     yield "mizzen/echo:*", "mizzen.samples.echo:main"
+    yield "*/ext-authz:*", "mizzen.samples.ext_authz:main"
 
 
 def _bookinfo() -> Iterator[tuple[str, Any]]:

@@ -8,13 +8,15 @@ from mizzen.api.core import Node, Pod
 from mizzen.api.discovery import SERVICE_NAME, EndpointConditions, EndpointSlice
 from mizzen.api.discovery import Endpoint as SliceEndpoint
 from mizzen.scope.destination_rules import lookup, rulebook
-from mizzen.scope.model import Endpoint
+from mizzen.scope.model import Endpoint, TlsMode
+from mizzen.scope.mtls import Peers, workload_modes
 from mizzen.scope.services import MeshPort, MeshService, catalog
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.workloads import canonical_name, canonical_revision, workload_name
 
 CLUSTER_ID = "Kubernetes"
-TLS_MODE = "security.istio.io/tlsMode"
+TLS_MODE, MUTUAL = "security.istio.io/tlsMode", "istio"
+"""A Pod's label, and its value where there is a sidecar."""
 REGION, ZONE, SUBZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"
 Labels = tuple[tuple[str, str], ...]
 
@@ -89,9 +91,18 @@ def _endpoint(snapshot: Snapshot, entry: SliceEndpoint, port: int, pod: Pod | No
         region=place.get(REGION, ""),
         zone=entry.zone or place.get(ZONE, ""),
         subzone=place.get(SUBZONE, ""),
-        tls_mode=pod.metadata.labels.get(TLS_MODE, "") if pod else "",
+        tls_mode=MUTUAL if pod and takes_mtls(snapshot, pod, port) else "",
         workload=_workload(snapshot, pod) if pod else "",
     )
+
+
+def takes_mtls(snapshot: Snapshot, pod: Pod, port: int) -> bool:
+    """Whether a container port is to be called with mesh TLS: there is a sidecar, and no policy forbids it."""
+    labels = pod.metadata.labels
+    if labels.get(TLS_MODE) != MUTUAL:
+        return False
+    modes = workload_modes(snapshot, pod.metadata.namespace, frozenset(labels.items()))
+    return modes.at(port) is not TlsMode.DISABLE
 
 
 def _workload(snapshot: Snapshot, pod: Pod) -> str:
@@ -99,3 +110,29 @@ def _workload(snapshot: Snapshot, pod: Pod) -> str:
     labels = pod.metadata.labels
     parts = (name, pod.metadata.namespace, canonical_name(labels, name), canonical_revision(labels), CLUSTER_ID)
     return ";".join(parts)
+
+
+def peers(snapshot: Snapshot, services: Iterable[MeshService]) -> Peers:
+    """Whom callers find behind these services: one object as long as that stays the same."""
+    accounts: set[tuple[str, str]] = set()
+    plain: set[tuple[str, int]] = set()
+    for service in services:
+        found, without = behind(snapshot, service)
+        accounts.update((service.host, account) for account in found)
+        plain.update((service.host, port) for port in without)
+    return snapshot.memo(Peers, frozenset(accounts), frozenset(plain), snapshot.mesh.enable_auto_mtls)
+
+
+def behind(snapshot: Snapshot, service: MeshService) -> tuple[frozenset[str], frozenset[int]]:
+    """The service accounts of a service's Pods, ready or not, and its ports where some endpoint takes no mesh TLS."""
+    accounts: set[str] = set()
+    plain: set[int] = set()
+    for one in snapshot.table(EndpointSlice).grouped(slice_owner).get((service.namespace, service.name), ()):
+        numbers = {entry.name: entry.port or 0 for entry in one.ports}
+        ports = [(port.number, numbers[port.name]) for port in service.ports if port.name in numbers]
+        for entry in one.endpoints:
+            pod = _pod(snapshot, service.namespace, entry)
+            if pod is not None:
+                accounts.add(pod.spec.service_account_name or "default")
+            plain.update(port for port, number in ports if pod is None or not takes_mtls(snapshot, pod, number))
+    return frozenset(accounts), frozenset(plain)

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from msgspec.structs import replace
 
 from mizzen.api.base import Model, Problem
-from mizzen.api.networking import Gateway, L4MatchAttributes
-from mizzen.api.networking import Server as WantedServer
-from mizzen.scope.hosts import bracketed, for_namespace, intersection, specificity, subset_of
-from mizzen.scope.inbound import container_port
-from mizzen.scope.model import Host, Protocol, RouteTable, Rule, Server, TcpRule
+from mizzen.api.networking import HTTPDirectResponse, HTTPRoute, L4MatchAttributes
+from mizzen.scope.credentials import Secrets, Unusable, credentials
+from mizzen.scope.hosts import bracketed, intersection, specificity, subset_of
+from mizzen.scope.model import Credential, Host, Protocol, RouteTable, Rule, Server, TcpRule, TlsServer
+from mizzen.scope.opened import ANY_ADDRESS, Opened
 from mizzen.scope.problems import problem
 from mizzen.scope.routes import (
     AllRoutes,
@@ -25,148 +25,82 @@ from mizzen.scope.routes import (
     connection_destinations,
     http_rules,
     takes_everything,
+    undeclared,
 )
-from mizzen.scope.services import Catalog, MeshService, word
-
-ANY_ADDRESS = "0.0.0.0"
+from mizzen.scope.services import Catalog
 
 
-class Opened(Model):
-    """One server of one Gateway resource, on the port where the proxy listens for it."""
+class Answers(Model):
+    """What stands behind the servers of a gateway."""
 
-    gateway: Gateway
-    index: int
-    server: WantedServer
-    port: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.gateway.namespace}/{self.gateway.name}"
-
-    @property
-    def bind(self) -> str:
-        return self.server.bind or ANY_ADDRESS
-
-    @property
-    def protocol(self) -> Protocol:
-        return word(self.server.port.protocol)
-
-    @property
-    def passthrough(self) -> bool:
-        tls = self.server.tls
-        return self.protocol.is_tls and tls is not None and tls.mode in (None, "PASSTHROUGH")
-
-    def hosts_for(self, namespace: str) -> list[str]:
-        """The host names that VirtualServices of a namespace may use here, in lower case."""
-        own = self.gateway.namespace
-        hosts = (f"{own}/{host[2:]}" if host.startswith("./") else host for host in self.server.hosts)
-        return for_namespace((host.lower() for host in hosts), namespace)
+    routes: AllRoutes
+    services: Catalog
+    hashing: Hashing
+    client: Client
+    secrets: Secrets
 
 
-def selected_gateways(gateways: Iterable[Gateway], labels: Mapping[str, str]) -> list[Gateway]:
-    """Those that the proxy with these labels serves, oldest first; an empty selector means every gateway."""
-    found = [gateway for gateway in gateways if gateway.spec.selector.items() <= labels.items()]
-    return sorted(found, key=lambda gateway: gateway.age_key)
+class Served(Model):
+    servers: tuple[Server, ...]
+    routes: tuple[RouteTable, ...]
+    credentials: tuple[Credential, ...]
+    problems: tuple[Problem, ...]
 
 
-def opened(
-    gateways: Iterable[Gateway], services: Iterable[MeshService], named_ports: Mapping[str, int]
-) -> tuple[list[Opened], list[Problem]]:
-    """The servers that can be served together; of two that exclude each other on a port the first has it.
-
-    `services` are the gateway's own, `named_ports` its container ports by name.
-    """
-    kept: list[Opened] = []
-    problems: list[Problem] = []
-    for gateway in gateways:
-        for index, server in enumerate(gateway.spec.servers):
-            one = Opened(gateway=gateway, index=index, server=server, port=_listening(server, services, named_ports))
-            found = _obstacle(one, kept)
-            problems += [found] if found else []
-            kept += [one] if not found else []
-    return kept, problems
-
-
-def _listening(server: WantedServer, services: Iterable[MeshService], named_ports: Mapping[str, int]) -> int:
-    """The container port behind that port of the gateway's Service; without one the number is taken as given."""
-    for service in services:
-        port = service.port(server.port.number)
-        number = container_port(port, named_ports) if port else None
-        if number is not None:
-            return number
-    return server.port.number
-
-
-def _obstacle(one: Opened, kept: Iterable[Opened]) -> Problem | None:
-    missing = missing_for(one)
-    if missing:
-        return problem(one.gateway, "MZ0003", f"spec.servers[{one.index}]", missing)
-    for other in kept:
-        if other.port == one.port and other.bind == one.bind and not _share_port(other, one):
-            return problem(
-                one.gateway,
-                "IST0145",
-                f"spec.servers[{one.index}].port",
-                f"Port {one.server.port.number} ({one.protocol}) is already served as {other.protocol} by Gateway "
-                f"{other.name}, which is older; this server is not opened. Choose another port or protocol.",
-            )
-    return None
-
-
-def _share_port(first: Opened, second: Opened) -> bool:
-    both_http = first.protocol.is_http and second.protocol.is_http
-    return both_http or (first.passthrough and second.passthrough)
-
-
-def missing_for(one: Opened) -> str:
-    """Why this server cannot be served yet; "" when it can."""
-    if one.protocol.is_tls and not one.passthrough:
-        return (
-            f"Server {one.index} ({one.server.port.protocol} on port {one.server.port.number}) is not opened: this "
-            "version does not terminate TLS at gateways yet. HTTP, TCP and PASSTHROUGH servers of this Gateway work."
-        )
-    return ""
-
-
-def servers(
-    kept: Iterable[Opened], routes: AllRoutes, services: Catalog, hashing: Hashing, client: Client
-) -> tuple[tuple[Server, ...], tuple[RouteTable, ...]]:
+def servers(kept: Iterable[Opened], answers: Answers) -> Served:
     """Listeners and route tables of everything that is opened."""
     by_listener: dict[tuple[str, int], list[Opened]] = {}
     for one in kept:
         by_listener.setdefault((one.bind, one.port), []).append(one)
     listeners: list[Server] = []
     tables: list[RouteTable] = []
+    found: dict[str, Credential] = {}
+    problems: list[Problem] = []
     for (bind, port), members in sorted(by_listener.items()):
         if members[0].protocol.is_http:
-            table = _route_table(bind, port, members, routes, services, hashing, client)
+            table = _route_table(bind, port, members, answers)
             tables.append(table)
             listeners.append(Server(bind=bind, port=port, protocol=Protocol.HTTP, route=table.name))
-        elif rules := tuple(_connection_rules(members, routes, services, client)):
-            listeners.append(Server(bind=bind, port=port, protocol=members[0].protocol, tcp=rules))
-    return tuple(listeners), tuple(tables)
+            continue
+        encrypted = decrypted([one for one in members if one.protocol.is_tls and not one.passthrough], answers)
+        tables += encrypted.routes
+        problems += encrypted.problems
+        found |= {one.name: one for one in encrypted.credentials}
+        rules = tuple(_unclaimed(_connection_rules(members, answers), encrypted.servers))
+        if rules or encrypted.servers:
+            listeners.append(
+                Server(bind=bind, port=port, protocol=members[0].protocol, tcp=rules, tls=tuple(encrypted.servers))
+            )
+    return Served(
+        servers=tuple(listeners), routes=tuple(tables), credentials=tuple(found.values()), problems=tuple(problems)
+    )
 
 
-def _route_table(
-    bind: str, port: int, members: list[Opened], routes: AllRoutes, services: Catalog, hashing: Hashing, client: Client
-) -> RouteTable:
+def _unclaimed(rules: Iterable[TcpRule], claimed: Iterable[TlsServer]) -> Iterator[TcpRule]:
+    """Names that are decrypted here are not passed through as well: Envoy refuses two equal conditions."""
+    taken = {name for one in claimed for name in one.hosts or ("*",)}
+    for rule in rules:
+        free = tuple(name for name in rule.sni_hosts if name not in taken)
+        if free or not rule.sni_hosts:
+            yield replace(rule, sni_hosts=free)
+
+
+def _route_table(bind: str, port: int, members: list[Opened], answers: Answers) -> RouteTable:
     name = f"http.{port}" if bind == ANY_ADDRESS else f"http.{port}.{bind}"
-    hosts = _virtual_hosts(members, routes, services, hashing, client)
+    hosts = _virtual_hosts(members, answers)
     if not hosts:
         hosts = (Host(name=f"blackhole:{members[0].server.port.number}", domains=("*",)),)
     return RouteTable(name=name, hosts=hosts)
 
 
-def _virtual_hosts(
-    members: list[Opened], routes: AllRoutes, services: Catalog, hashing: Hashing, client: Client
-) -> tuple[Host, ...]:
+def _virtual_hosts(members: list[Opened], answers: Answers) -> tuple[Host, ...]:
     found: dict[str, _VirtualHost] = {}
     for one in members:
         number = one.server.port.number
-        asker = replace(client, gateway=one.name)
-        for bound in routes.for_gateway(one.name, client.namespace):
+        asker = replace(answers.client, gateway=one.name)
+        for bound in answers.routes.for_gateway(one.name, asker.namespace):
             names = intersection(one.hosts_for(bound.namespace), bound.hosts)
-            rules = http_rules(bound, number, asker, services, hashing) if names else ()
+            rules = http_rules(bound, number, asker, answers.services, answers.hashing) if names else ()
             for name in names if rules else ():
                 found.setdefault(name, _VirtualHost(name, number)).add(bound, rules)
         if one.server.tls is not None and one.server.tls.https_redirect:
@@ -177,7 +111,7 @@ def _virtual_hosts(
 
 def _redirected(one: Opened, found: Mapping[str, _VirtualHost]) -> list[str]:
     """All virtual hosts under a server that redirects to HTTPS, and its own hosts even without a VirtualService."""
-    own = [host.rpartition("/")[2].lower() for host in one.server.hosts]
+    own = one.dns_names
     return [*own, *(name for name in found if any(subset_of(name, host) for host in own))]
 
 
@@ -202,17 +136,119 @@ class _VirtualHost:
         )
 
 
-def _connection_rules(
-    members: Iterable[Opened], routes: AllRoutes, services: Catalog, client: Client
-) -> Iterator[TcpRule]:
+def _connection_rules(members: Iterable[Opened], answers: Answers) -> Iterator[TcpRule]:
+    """Of servers that pass bytes on as they come."""
     for one in members:
-        asker = replace(client, gateway=one.name)
-        for bound in routes.for_gateway(one.name, client.namespace):
+        asker = replace(answers.client, gateway=one.name)
+        for bound in answers.routes.for_gateway(one.name, asker.namespace):
             names = one.hosts_for(bound.namespace)
             if one.passthrough:
-                yield from _tls_rules(one, bound, names, services, asker)
-            elif intersection(names, bound.hosts):
-                yield from _tcp_rules(one, bound, services, asker)
+                yield from _tls_rules(one, bound, names, answers.services, asker)
+            elif not one.protocol.is_tls and intersection(names, bound.hosts):
+                yield from _tcp_rules(one, bound, answers.services, asker)
+
+
+def decrypted(members: Iterable[Opened], answers: Answers) -> Decrypted:
+    """The servers of one port that terminate TLS. Of two that want the same name the older one has it."""
+    found = Decrypted()
+    taken: dict[str, Opened] = {}
+    for one in members:
+        free = [name for name in one.dns_names if name not in taken]
+        if len(free) < len(one.dns_names):
+            found.problems.append(_taken(one, [(name, taken[name]) for name in one.dns_names if name in taken]))
+        taken |= dict.fromkeys(free, one)
+        if free:
+            found.add(one, () if "*" in free else tuple(free), answers)
+    for index, one in enumerate(found.served):
+        if one.protocol is Protocol.HTTPS and found.servers[index].route:
+            found.routes.append(_https_table(one, found.servers[index], list(taken), answers))
+    return found
+
+
+class Decrypted:
+    """What the TLS servers of one port come to."""
+
+    def __init__(self) -> None:
+        self.served: list[Opened] = []
+        self.servers: list[TlsServer] = []
+        """In the order of `served`."""
+        self.routes: list[RouteTable] = []
+        self.credentials: list[Credential] = []
+        self.problems: list[Problem] = []
+
+    def add(self, one: Opened, names: tuple[str, ...], answers: Answers) -> None:
+        tls = one.server.tls
+        assert tls is not None, "what has no settings passes through"
+        self.served.append(one)
+        try:
+            certificates, roots = credentials(tls, answers.secrets)
+        except Unusable as error:
+            self.servers.append(TlsServer(hosts=names, settings=tls, refused=True))
+            self.problems.append(_unusable(one, error))
+            return
+        self.credentials += [*certificates, *([roots] if roots else [])]
+        https = one.protocol is Protocol.HTTPS
+        self.servers.append(
+            TlsServer(
+                hosts=names,
+                settings=tls,
+                certificates=tuple(each.name for each in certificates),
+                roots=roots.name if roots else "",
+                route=one.https_table if https else None,
+                tcp=() if https else tuple(_decrypted_bytes(one, answers)),
+            )
+        )
+
+
+def _decrypted_bytes(one: Opened, answers: Answers) -> Iterator[TcpRule]:
+    asker = replace(answers.client, gateway=one.name)
+    for bound in answers.routes.for_gateway(one.name, asker.namespace):
+        if intersection(one.hosts_for(bound.namespace), bound.hosts):
+            yield from _tcp_rules(one, bound, answers.services, asker)
+
+
+MISDIRECTED = HTTPRoute(direct_response=HTTPDirectResponse(status=421))
+"""A browser that reuses a connection for another host of the same certificate asks again on one of its own."""
+
+
+def _https_table(one: Opened, served: TlsServer, all_names: list[str], answers: Answers) -> RouteTable:
+    """Hosts of this server, and 421 for those that a connection with this name is not for."""
+    known = _virtual_hosts([one], answers)
+    answered = {name for host in known for name in host.domains}
+    own = one.dns_names
+    number = one.server.port.number
+    silent = (name for name in own if name not in answered)
+    elsewhere = all_names if not served.hosts else ("*",)
+    wrong = [name for name in elsewhere if name not in own and name not in answered]
+    hosts = [
+        *known,
+        *(Host(name=f"blackhole:{number}:{name}", domains=(name,)) for name in silent),
+        *(
+            Host(name=f"misdirected:{number}:{name}", domains=(name,), rules=(Rule(match=None, http=MISDIRECTED),))
+            for name in wrong
+        ),
+    ]
+    return RouteTable(name=one.https_table, hosts=tuple(hosts))
+
+
+def _unusable(one: Opened, error: Unusable) -> Problem:
+    return problem(
+        one.gateway,
+        "IST0101",
+        f"spec.servers[{one.index}].tls.{error.field}",
+        f"{error}. Until then TLS handshakes for {', '.join(one.dns_names)} on port {one.server.port.number} are "
+        "refused; the other servers work.",
+    )
+
+
+def _taken(one: Opened, found: list[tuple[str, Opened]]) -> Problem:
+    shown = ", ".join(f"{name} ({holder.name})" for name, holder in found)
+    return problem(
+        one.gateway,
+        "IST0145",
+        f"spec.servers[{one.index}].hosts",
+        f"Port {one.server.port.number} already has a TLS server for {shown}, which is older; here they are skipped.",
+    )
 
 
 def _tls_rules(one: Opened, bound: Routing, names: list[str], services: Catalog, client: Client) -> Iterator[TcpRule]:
@@ -221,11 +257,13 @@ def _tls_rules(one: Opened, bound: Routing, names: list[str], services: Catalog,
         for match in rule.match:
             sni = tuple(host for host in match.sni_hosts if any(subset_of(host, name) for name in names))
             if sni and applies_to_connections(match, bound.namespace, number, client):
+                shares = connection_destinations(rule.route, bound.namespace, number, services)
                 yield TcpRule(
-                    destinations=connection_destinations(rule.route, bound.namespace, number, services),
+                    destinations=shares,
                     match=_subnets(match.destination_subnets),
                     sni_hosts=sni,
                     source=bound.source(index),
+                    says_bytes=undeclared(shares, services),
                 )
 
 
@@ -237,10 +275,12 @@ def _tcp_rules(one: Opened, bound: Routing, services: Catalog, client: Client) -
             continue
         everywhere = not rule.match or any(not match.destination_subnets for match in conditions)
         subnets = tuple(subnet for match in conditions for subnet in match.destination_subnets)
+        shares = connection_destinations(rule.route, bound.namespace, number, services)
         yield TcpRule(
-            destinations=connection_destinations(rule.route, bound.namespace, number, services),
+            destinations=shares,
             match=None if everywhere else _subnets(subnets),
             source=bound.source(index),
+            says_bytes=undeclared(shares, services),
         )
         if everywhere:
             return

@@ -12,16 +12,36 @@ from mizzen.api.base import Model
 from mizzen.api.discovery import EndpointSlice
 from mizzen.api.networking import ConsistentHashLB
 from mizzen.scope.destination_rules import Rulebook, lookup, rulebook
-from mizzen.scope.endpoints import slice_owner
+from mizzen.scope.endpoints import peers, slice_owner
 from mizzen.scope.hosts import DOMAIN
 from mizzen.scope.memo import Memo
+from mizzen.scope.mtls import Peers
 from mizzen.scope.outbound import Group, Neighbours, Selection, group
 from mizzen.scope.routes import ANYONE, Client, Hashing, MeshRoutes, Routing, mesh_routes, no_hashing
-from mizzen.scope.services import Catalog, MeshService, Reach, visible_services
+from mizzen.scope.services import Catalog, MeshService, Reach, catalog, visible_services
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.subsets import consistent_hash
 
 Labels = frozenset[tuple[str, str]]
+
+
+class Whom:
+    """Who is found behind the services of each namespace."""
+
+    def __init__(self, by_namespace: frozenset[tuple[str, int]], *found: Peers) -> None:
+        """Pairs of a namespace and its place among `found`."""
+        self._by_namespace = {namespace: found[place] for namespace, place in by_namespace}
+
+    def peers(self, namespace: str) -> Peers:
+        return self._by_namespace[namespace]
+
+
+def whom(snapshot: Snapshot) -> Whom:
+    """One object as long as the answers stay the same."""
+    memo = snapshot.memo
+    by_namespace = catalog(snapshot).by_namespace
+    found = [peers(snapshot, members) for members in by_namespace.values()]
+    return memo(Whom, frozenset((namespace, place) for place, namespace in enumerate(by_namespace)), *found)
 
 
 class Plan(Model):
@@ -39,11 +59,12 @@ def groups(snapshot: Snapshot, client: Client, labels: Labels) -> tuple[Group, .
     services = visible_services(snapshot, client.namespace)
     plan = memo(_plan, memo, services, mesh_routes(snapshot, client.namespace))
     slices = _slices(snapshot, plan)
-    shared = memo(_shared, memo, plan, book, slices)
+    found = whom(snapshot)
+    shared = memo(_shared, memo, plan, book, slices, found)
     special = _special(memo, plan, book, client.namespace)
     hashing = hash_policies(snapshot, client.namespace, labels)
     own = {
-        owner: _group(memo, plan.neighbours[owner], book, client, labels, hashing, slices)
+        owner: _group(memo, plan.neighbours[owner], book, client, labels, hashing, slices, found)
         for owner in special
         if owner in plan.neighbours
     }
@@ -85,10 +106,12 @@ def _slices(snapshot: Snapshot, plan: Plan) -> tuple[EndpointSlice, ...]:
     return tuple(one for service in plan.headless for one in found.get((service.namespace, service.name), ()))
 
 
-def _shared(memo: Memo, plan: Plan, book: Rulebook, slices: tuple[EndpointSlice, ...]) -> Mapping[str, Group]:
+def _shared(
+    memo: Memo, plan: Plan, book: Rulebook, slices: tuple[EndpointSlice, ...], found: Whom
+) -> Mapping[str, Group]:
     """What a stranger gets: a client of no namespace and without labels."""
     return {
-        owner: _group(memo, one, book, ANYONE, frozenset(), no_hashing, slices)
+        owner: _group(memo, one, book, ANYONE, frozenset(), no_hashing, slices, found)
         for owner, one in plan.neighbours.items()
     }
 
@@ -118,13 +141,14 @@ def _group(
     labels: Labels,
     hashing: Hashing,
     slices: tuple[EndpointSlice, ...],
+    found: Whom,
 ) -> Group:
     owner = neighbours.services[0].namespace
     domain = f"{client.namespace if client.namespace == owner else ''}.svc.{DOMAIN}"
     asker = client if neighbours.asks_source else ANYONE
     own_slices = slices if neighbours.headless else ()
     rules = lookup(memo, book, client.namespace, labels, owner)
-    return memo(group, memo, neighbours, asker, domain, hashing, rules, own_slices)
+    return memo(group, memo, neighbours, asker, domain, hashing, rules, own_slices, found.peers(owner))
 
 
 def hash_policies(snapshot: Snapshot, namespace: str, labels: Labels) -> Hashing:

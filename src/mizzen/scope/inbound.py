@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from mizzen.api.base import Problem
 from mizzen.api.mesh import MeshConfig
 from mizzen.scope.destination_rules import Lookup, lookup, rulebook
+from mizzen.scope.guards import guards
 from mizzen.scope.memo import Memo
-from mizzen.scope.model import Inbound, InboundScope, InboundView
+from mizzen.scope.model import Guards, Inbound, InboundScope, InboundView
+from mizzen.scope.mtls import WorkloadModes, workload_modes
 from mizzen.scope.problems import problem
 from mizzen.scope.services import Catalog, MeshPort, MeshService, catalog
 from mizzen.scope.snapshot import Snapshot
@@ -21,7 +23,9 @@ def inbound(snapshot: Snapshot, view: InboundView) -> InboundScope:
     services = memo(own_services, catalog(snapshot), view.namespace, frozenset(view.labels))
     rules = lookup(memo, rulebook(snapshot), view.namespace, frozenset(), view.namespace)
     ports = frozenset(view.container_ports)
-    return memo(_inbound_scope, memo, services, ports, rules, snapshot.mesh)
+    modes = workload_modes(snapshot, view.namespace, frozenset(view.labels))
+    guarding = guards(snapshot, view.namespace, frozenset(view.labels))
+    return memo(_inbound_scope, memo, services, ports, rules, modes, guarding, snapshot.mesh)
 
 
 def own_services(services: Catalog, namespace: str, labels: frozenset[tuple[str, str]]) -> tuple[MeshService, ...]:
@@ -49,6 +53,8 @@ def _inbound_scope(
     services: tuple[MeshService, ...],
     container_ports: frozenset[tuple[str, int]],
     rules: Lookup,
+    modes: WorkloadModes,
+    guarding: Guards,
     mesh: MeshConfig,
 ) -> InboundScope:
     taken: dict[int, tuple[MeshService, MeshPort]] = {}
@@ -58,9 +64,12 @@ def _inbound_scope(
         if first[1].protocol is not port.protocol:
             problems.append(_conflict(number, first, (service, port)))
     return InboundScope(
-        ports=tuple(_inbound(memo, number, *taken[number], rules) for number in sorted(taken)),
+        ports=tuple(_inbound(memo, number, *taken[number], rules, modes) for number in sorted(taken)),
         mesh=mesh,
-        problems=tuple(problems),
+        tls=modes.mode,
+        other_ports=tuple((port, mode) for port, mode in modes.by_port if port not in taken),
+        guards=guarding,
+        problems=(*problems, *guarding.problems),
     )
 
 
@@ -72,7 +81,9 @@ def _served(services: Iterable[MeshService], named: Mapping[str, int]) -> Iterat
                 yield service, port, number
 
 
-def _inbound(memo: Memo, number: int, service: MeshService, port: MeshPort, rules: Lookup) -> Inbound:
+def _inbound(
+    memo: Memo, number: int, service: MeshService, port: MeshPort, rules: Lookup, modes: WorkloadModes
+) -> Inbound:
     rule = rules.rule(service.host)
     return Inbound(
         port=number,
@@ -80,6 +91,7 @@ def _inbound(memo: Memo, number: int, service: MeshService, port: MeshPort, rule
         protocol=port.protocol,
         host=service.host,
         policy=policy_in_force(memo, rule, port.number) if rule else None,
+        tls=modes.at(number),
     )
 
 

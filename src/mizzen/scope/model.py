@@ -13,8 +13,11 @@ Endpoints are not in here: a Pod that comes or goes touches `endpoints.py` alone
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any, Literal
 
+from mizzen.api.authorization import AuthorizationPolicy, RequestAuthentication
 from mizzen.api.base import Model, Problem
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import (
@@ -23,6 +26,7 @@ from mizzen.api.networking import (
     HTTPMatchRequest,
     HTTPRoute,
     L4MatchAttributes,
+    ServerTLSSettings,
     TrafficPolicy,
 )
 
@@ -59,6 +63,16 @@ class Protocol(StrEnum):
     @property
     def is_tls(self) -> bool:
         return self in (Protocol.HTTPS, Protocol.TLS)
+
+
+class TlsMode(StrEnum):
+    """What a workload asks of those who call a port: PeerAuthentication, decided."""
+
+    DISABLE = "DISABLE"
+    PERMISSIVE = "PERMISSIVE"
+    """Mesh TLS and plain text."""
+    STRICT = "STRICT"
+    """Mesh TLS alone."""
 
 
 class Source(Model):
@@ -143,6 +157,8 @@ class TcpRule(Model):
     policy: TrafficPolicy | None = None
     """Effective for the first destination: idle timeout, longest connection and source hashing live on the listener."""
     source: Source | None = None
+    says_bytes: bool = False
+    """It leads to ports whose protocol nobody declared: mesh TLS must tell the other side that this is not HTTP."""
 
 
 class Outbound(Model):
@@ -187,6 +203,11 @@ class Subset(Model):
     """For STRICT_DNS and LOGICAL_DNS: the name to resolve."""
     labels: tuple[tuple[str, str], ...] = ()
     """Labels that an endpoint's Pod must carry, sorted: those of the DestinationRule's subset."""
+    mtls: bool = False
+    """Nothing forbids mesh TLS to those endpoints that take it (auto mTLS); `policy.tls` beats it. Without endpoints
+    that we tell (ORIGINAL_DST): all of them take it."""
+    accounts: tuple[str, ...] = ()
+    """Service accounts of the Pods behind the host, sorted: whom the certificates must name."""
 
 
 class Inbound(Model):
@@ -200,10 +221,39 @@ class Inbound(Model):
     """FQDN of the Service (the oldest one, if several meet here)."""
     policy: TrafficPolicy | None = None
     """The DestinationRule's connectionPool also sizes the server's own pool (9.7)."""
+    tls: TlsMode = TlsMode.PERMISSIVE
 
     @property
     def cluster(self) -> str:
         return f"inbound|{self.port}||"
+
+
+class Credential(Model):
+    """A Secret's certificate, or the authorities that clients are checked against: all PEM."""
+
+    name: str
+    """`kubernetes://SECRET`, and `kubernetes://SECRET-cacert` for authorities."""
+    certificate: str = ""
+    key: str = ""
+    roots: str = ""
+    crl: str = ""
+
+
+class TlsServer(Model):
+    """What a gateway decrypts for one Gateway server: connections that name one of its hosts."""
+
+    hosts: tuple[str, ...]
+    """Empty: any, and those that name none."""
+    settings: ServerTLSSettings
+    certificates: tuple[str, ...] = ()
+    """Names of credentials; empty: the settings name files, or the Pod's own certificate serves (ISTIO_MUTUAL)."""
+    roots: str = ""
+    """Name of the credential that clients are checked against."""
+    refused: bool = False
+    """A credential is missing or broken: no handshake succeeds."""
+    route: str | None = None
+    """HTTPS: RouteTable `https.PORT.PORTNAME.GATEWAY.NAMESPACE`."""
+    tcp: tuple[TcpRule, ...] = ()
 
 
 class Server(Model):
@@ -216,6 +266,37 @@ class Server(Model):
     route: str | None = None
     """HTTP: RouteTable `http.PORT`."""
     tcp: tuple[TcpRule, ...] = ()
+    tls: tuple[TlsServer, ...] = ()
+
+
+class Authorizer(Model):
+    """An extensionProvider that CUSTOM policies ask, and how it is reached."""
+
+    name: str
+    kind: Literal["http", "grpc"]
+    cluster: str
+    """`outbound|PORT||HOST`"""
+    host: str
+    settings: Mapping[str, Any]
+    """The provider's own, as the mesh's configuration has them."""
+
+
+class Guards(Model):
+    """What decides whether a request may enter a workload."""
+
+    policies: tuple[AuthorizationPolicy, ...] = ()
+    """All that apply, those of the root namespace first, oldest first."""
+    authentications: tuple[RequestAuthentication, ...] = ()
+    keys: tuple[tuple[str, str], ...] = ()
+    """Fetched JSON Web Key Sets by their URL; "" for what could not be had."""
+    authorizer: Authorizer | None = None
+    """Whom CUSTOM policies ask; None: they deny what they match."""
+    trust_domains: tuple[str, ...] = ("cluster.local",)
+    """The mesh's own, and those that mean the same."""
+    problems: tuple[Problem, ...] = ()
+
+
+NO_GUARDS = Guards()
 
 
 class OutboundScope(Model):
@@ -230,6 +311,11 @@ class OutboundScope(Model):
 class InboundScope(Model):
     ports: tuple[Inbound, ...]
     mesh: MeshConfig
+    tls: TlsMode = TlsMode.PERMISSIVE
+    """Of ports that no Service leads to."""
+    other_ports: tuple[tuple[int, TlsMode], ...] = ()
+    """Those of them that have a mode of their own."""
+    guards: Guards = NO_GUARDS
     problems: tuple[Problem, ...] = ()
 
 
@@ -238,6 +324,8 @@ class GatewayScope(Model):
     routes: tuple[RouteTable, ...]
     subsets: tuple[Subset, ...]
     mesh: MeshConfig
+    credentials: tuple[Credential, ...] = ()
+    guards: Guards = NO_GUARDS
     problems: tuple[Problem, ...] = ()
 
 

@@ -19,6 +19,7 @@ from mizzen.scope.destination_rules import HostRule, Lookup
 from mizzen.scope.hosts import service_domains
 from mizzen.scope.memo import Memo
 from mizzen.scope.model import Destination, Host, Outbound, Protocol, RouteTable, Rule, Subset, TcpRule
+from mizzen.scope.mtls import Peers
 from mizzen.scope.routes import (
     Client,
     Hashing,
@@ -26,9 +27,10 @@ from mizzen.scope.routes import (
     applies_to_connections,
     connection_destinations,
     http_rules,
+    undeclared,
 )
 from mizzen.scope.services import MeshPort, MeshService, Reach
-from mizzen.scope.subsets import cluster_name, consistent_hash, service_clusters
+from mizzen.scope.subsets import cluster_name, consistent_hash, policy_in_force, service_clusters
 
 
 class Group(Model):
@@ -89,8 +91,10 @@ def group(
     hashing: Hashing,
     lookup: Lookup,
     slices: tuple[EndpointSlice, ...],
+    peers: Peers,
 ) -> Group:
-    """`domain` (`NS.svc.cluster.local`) decides which short names lead here; `slices` have headless services' Pods."""
+    """`domain` (`NS.svc.cluster.local`) decides which short names lead here; `slices` have headless services' Pods;
+    `peers` are whom mesh TLS meets."""
     services, pods = neighbours.services, pod_addresses(slices)
     caller = Caller(memo=memo, client=client, domain=domain, hashing=hashing, reach=neighbours.reach)
     answers = [
@@ -106,7 +110,7 @@ def group(
         http_ports=frozenset(port for answer in answers for port in answer.http_ports()),
         listeners=tuple(listener for answer in answers for listener in answer.listeners()),
         tables=tuple(table for answer in answers for table in answer.tables()),
-        subsets=tuple(subset for service in services for subset in service_clusters(memo, service, lookup)),
+        subsets=tuple(subset for service in services for subset in service_clusters(memo, service, lookup, peers)),
     )
 
 
@@ -203,7 +207,13 @@ class _Answer:
             return found
         if any(not rule.match for rule in found):
             return found
-        return (*found, TcpRule(destinations=(self.own_cluster(port.number),)))
+        says_bytes = port.protocol is Protocol.AUTO and not self.originates_tls(port.number)
+        return (*found, TcpRule(destinations=(self.own_cluster(port.number),), says_bytes=says_bytes))
+
+    def originates_tls(self, port: int) -> bool:
+        """Whether callers speak TLS that is not the mesh's."""
+        policy = policy_in_force(self.caller.memo, self.rule, port) if self.rule else None
+        return policy is not None and policy.tls is not None and policy.tls.mode in ("SIMPLE", "MUTUAL")
 
     def tls_rules(self, port: MeshPort) -> Iterator[TcpRule]:
         seen: set[tuple[frozenset[str], tuple[str, ...]]] = set()
@@ -214,11 +224,13 @@ class _Answer:
                     if key in seen or not applies_to_connections(match, one.namespace, port.number, self.caller.client):
                         continue
                     seen.add(key)
+                    shares = self.shares(one, rule.route, port.number)
                     yield TcpRule(
-                        destinations=self.shares(one, rule.route, port.number),
+                        destinations=shares,
                         match=_subnets(match.destination_subnets),
                         sni_hosts=match.sni_hosts,
                         source=one.source(index),
+                        says_bytes=undeclared(shares, self.caller.reach),
                     )
 
     def tcp_rules(self, port: MeshPort) -> Iterator[TcpRule]:
@@ -234,10 +246,12 @@ class _Answer:
                     continue
                 subnets = tuple(subnet for match in conditions for subnet in match.destination_subnets)
                 everywhere = any(not match.destination_subnets for match in conditions) or not rule.match
+                shares = self.shares(one, rule.route, port.number)
                 yield TcpRule(
-                    destinations=self.shares(one, rule.route, port.number),
+                    destinations=shares,
                     match=None if everywhere else _subnets(subnets),
                     source=one.source(index),
+                    says_bytes=undeclared(shares, self.caller.reach),
                 )
                 if everywhere:
                     return

@@ -8,9 +8,11 @@ from typing import NamedTuple
 from mizzen.api.base import Problem, Resource
 from mizzen.api.networking import Destination, DestinationRule, Gateway, HTTPRoute, TCPRoute, TLSRoute, VirtualService
 from mizzen.scope.destination_rules import Rulebook, lookup, rulebook
-from mizzen.scope.gateways import Opened, missing_for
+from mizzen.scope.guards import policy_problems
 from mizzen.scope.hosts import full_name, intersection, is_wildcard, subset_of
 from mizzen.scope.memo import Memo
+from mizzen.scope.mtls import peer_policies
+from mizzen.scope.opened import Opened, missing_for
 from mizzen.scope.problems import problem
 from mizzen.scope.routes import MESH, AllRoutes, all_routes, gateway_names
 from mizzen.scope.services import Catalog, catalog
@@ -47,7 +49,13 @@ def findings(snapshot: Snapshot) -> tuple[Problem, ...]:
     objects = sorted((obj for kind in kinds for obj in snapshot.table(kind)), key=_order)
     own = [found for obj in objects for found in dangling(snapshot, obj)]
     merged = [found for rules in rulebook(snapshot) for rule in rules.rules for found in rule.problems]
-    return (*own, *merged, *snapshot.memo(_conflicting_hosts, all_routes(snapshot)))
+    return (
+        *own,
+        *merged,
+        *snapshot.memo(_conflicting_hosts, all_routes(snapshot)),
+        *peer_policies(snapshot).problems(),
+        *policy_problems(snapshot),
+    )
 
 
 def _order(obj: Resource) -> tuple[str, str, str]:

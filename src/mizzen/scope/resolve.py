@@ -5,30 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import chain
 
-from mizzen.api.base import Problem
+from msgspec.structs import replace
+
+from mizzen.api.core import Secret
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import Gateway
+from mizzen.scope.credentials import Secrets
 from mizzen.scope.foreign import foreign_hosts, without_claimed
-from mizzen.scope.gateways import opened, selected_gateways, servers
+from mizzen.scope.gateways import Answers, Served, servers
 from mizzen.scope.groups import groups, hash_policies
+from mizzen.scope.guards import guards
 from mizzen.scope.inbound import inbound, own_services
 from mizzen.scope.model import (
     Fallthrough,
     GatewayScope,
     GatewayView,
+    Guards,
     Host,
     Outbound,
     OutboundScope,
     OutboundView,
     Protocol,
     RouteTable,
-    Server,
     Subset,
 )
+from mizzen.scope.opened import opened, selected_gateways
 from mizzen.scope.outbound import Group
 from mizzen.scope.routes import ANYONE, AllRoutes, Client, Hashing, all_routes, mesh_routes
 from mizzen.scope.services import Catalog, MeshService, catalog, visible_services
-from mizzen.scope.snapshot import Snapshot, Table
+from mizzen.scope.snapshot import Snapshot, Table, by_namespace
 
 __all__ = ["gateway", "inbound", "outbound"]
 
@@ -52,6 +57,7 @@ def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
     memo, labels = snapshot.memo, frozenset(view.labels)
     client = memo(_client, view.namespace, labels)
     own = memo(own_services, catalog(snapshot), view.namespace, labels)
+    secrets = memo(Secrets, view.namespace, *snapshot.table(Secret).grouped(by_namespace).get(view.namespace, ()))
     served = memo(
         _served,
         snapshot.table(Gateway),
@@ -61,8 +67,10 @@ def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
         visible_services(snapshot, view.namespace),
         hash_policies(snapshot, view.namespace, labels),
         client,
+        secrets,
     )
-    return memo(_gateway_scope, served, groups(snapshot, client, labels), snapshot.mesh)
+    guarding = guards(snapshot, view.namespace, labels)
+    return memo(_gateway_scope, served, groups(snapshot, client, labels), guarding, snapshot.mesh)
 
 
 def _served(
@@ -73,18 +81,24 @@ def _served(
     services: Catalog,
     hashing: Hashing,
     client: Client,
-) -> tuple[tuple[Server, ...], tuple[RouteTable, ...], tuple[Problem, ...]]:
+    secrets: Secrets,
+) -> Served:
     kept, problems = opened(selected_gateways(table, client.labels), own, dict(ports))
-    return *servers(kept, routes, services, hashing, client), tuple(problems)
+    answers = Answers(routes=routes, services=services, hashing=hashing, client=client, secrets=secrets)
+    found = servers(kept, answers)
+    return replace(found, problems=(*problems, *found.problems))
 
 
-def _gateway_scope(
-    served: tuple[tuple[Server, ...], tuple[RouteTable, ...], tuple[Problem, ...]],
-    found: tuple[Group, ...],
-    mesh: MeshConfig,
-) -> GatewayScope:
-    listeners, tables, problems = served
-    return GatewayScope(servers=listeners, routes=tables, subsets=_all_subsets(found), mesh=mesh, problems=problems)
+def _gateway_scope(served: Served, found: tuple[Group, ...], guarding: Guards, mesh: MeshConfig) -> GatewayScope:
+    return GatewayScope(
+        servers=served.servers,
+        routes=served.routes,
+        subsets=_all_subsets(found),
+        mesh=mesh,
+        credentials=served.credentials,
+        guards=guarding,
+        problems=(*served.problems, *guarding.problems),
+    )
 
 
 def _all_subsets(found: tuple[Group, ...]) -> tuple[Subset, ...]:

@@ -27,7 +27,7 @@ from mizzen.api.networking import (
 from mizzen.api.networking import Destination as Wanted
 from mizzen.scope.hosts import HostIndex, full_name, matches
 from mizzen.scope.memo import Memo
-from mizzen.scope.model import Destination, Mirror, Rule, Source
+from mizzen.scope.model import Destination, Mirror, Protocol, Rule, Source
 from mizzen.scope.services import MeshService
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.subsets import UNKNOWN_CLUSTER, cluster_name
@@ -286,6 +286,13 @@ def connection_destinations(
     """The shares of a tcp or tls rule."""
     shares = _shares(routes)
     return tuple(destination(share.destination, namespace, port, services, share.weight) for share in shares)
+
+
+def undeclared(destinations: Iterable[Destination], services: Known) -> bool:
+    """Whether some of these ports may speak anything."""
+    found = ((services.resolve(one.host), one.port) for one in destinations)
+    ports = (service.port(number) for service, number in found if service is not None)
+    return any(port is not None and port.protocol is Protocol.AUTO for port in ports)
 
 
 def destination(wanted: Wanted, namespace: str, port: int, services: Known, weight: int = 0) -> Destination:

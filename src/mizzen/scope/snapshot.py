@@ -10,13 +10,15 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from mizzen.api.apps import ReplicaSet
-from mizzen.api.base import Resource
-from mizzen.api.core import ConfigMap, Namespace, Node, Pod, Service
+from mizzen.api.authorization import AuthorizationPolicy, RequestAuthentication
+from mizzen.api.base import Metadata, Resource
+from mizzen.api.core import ConfigMap, Namespace, Node, Pod, Secret, Service
 from mizzen.api.decode import Undecodable
 from mizzen.api.discovery import EndpointSlice
 from mizzen.api.documents import parse_settings
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import DestinationRule, Gateway, VirtualService
+from mizzen.api.peer_authentication import PeerAuthentication
 from mizzen.scope.memo import Memo
 
 R = TypeVar("R", bound=Resource)
@@ -27,6 +29,19 @@ Grouping: TypeAlias = Callable[[R], Iterable[Hashable]]
 SYSTEM_NAMESPACE = "istio-system"
 MESH_CONFIG_MAP = "istio"
 
+
+class KeySet(Resource):
+    """What a URL of a RequestAuthentication led to when it was last asked. Not of the API server: we fetch it."""
+
+    keys: str = ""
+    """A JSON Web Key Set; "" when there is none to be had."""
+    failure: str = ""
+
+    @classmethod
+    def of(cls, url: str, keys: str, failure: str = "") -> KeySet:
+        return cls(metadata=Metadata(name=url), keys=keys, failure=failure)
+
+
 WATCHED: tuple[type[Resource], ...] = (
     Service,
     EndpointSlice,
@@ -34,10 +49,15 @@ WATCHED: tuple[type[Resource], ...] = (
     Node,
     Namespace,
     ConfigMap,
+    Secret,
     ReplicaSet,
     Gateway,
     VirtualService,
     DestinationRule,
+    PeerAuthentication,
+    AuthorizationPolicy,
+    RequestAuthentication,
+    KeySet,
 )
 """The kinds that a snapshot keeps; a change of any other kind is ignored."""
 

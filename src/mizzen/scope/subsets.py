@@ -10,6 +10,7 @@ from mizzen.api.networking import ConsistentHashLB, PortTrafficPolicy, TrafficPo
 from mizzen.scope.destination_rules import HostRule, Lookup, SubsetRule
 from mizzen.scope.memo import Memo
 from mizzen.scope.model import Resolution, Source, Subset
+from mizzen.scope.mtls import Peers
 from mizzen.scope.services import MeshPort, MeshService
 
 UNKNOWN_CLUSTER = "UnknownService"
@@ -78,32 +79,45 @@ def consistent_hash(memo: Memo, rule: HostRule | None, port: int, subset: str = 
     return policy.load_balancer.consistent_hash if policy and policy.load_balancer else None
 
 
-def service_clusters(memo: Memo, service: MeshService, lookup: Lookup) -> Iterator[Subset]:
+def service_clusters(memo: Memo, service: MeshService, lookup: Lookup, peers: Peers) -> Iterator[Subset]:
     """All clusters of one service, as one client sees them."""
     rule = lookup.rule(service.host)
+    accounts = peers.accounts(service.host)
     for port in service.ports:
-        yield memo(_cluster, memo, service, port, rule, None)
+        host, number = service.host, port.number
+        mtls = (peers.allow_mtls(host, number, told_apart=True), peers.allow_mtls(host, number, told_apart=False))
+        yield memo(_cluster, memo, service, port, rule, None, accounts, *mtls)
         for subset in rule.subsets if rule else ():
-            yield memo(_cluster, memo, service, port, rule, subset)
+            yield memo(_cluster, memo, service, port, rule, subset, accounts, *mtls)
 
 
 def _cluster(
-    memo: Memo, service: MeshService, port: MeshPort, rule: HostRule | None, subset: SubsetRule | None
+    memo: Memo,
+    service: MeshService,
+    port: MeshPort,
+    rule: HostRule | None,
+    subset: SubsetRule | None,
+    accounts: tuple[str, ...],
+    mtls_by_endpoint: bool,
+    mtls_to_all: bool,
 ) -> Subset:
     policy = policy_in_force(memo, rule, port.number, subset) if rule else None
     name = subset.spec.name if subset else ""
+    resolution = _resolution(service, policy)
     return Subset(
         cluster=cluster_name(service.host, port.number, name),
         host=service.host,
         port=port.number,
         protocol=port.protocol,
-        resolution=_resolution(service, policy),
+        resolution=resolution,
         subset=name,
         policy=policy,
         source=_source(rule, subset),
         service=service.name,
         namespace=service.namespace,
         labels=subset_labels(subset.spec.labels) if subset else (),
+        mtls=mtls_to_all if resolution is Resolution.ORIGINAL_DST else mtls_by_endpoint,
+        accounts=accounts,
     )
 
 

@@ -20,6 +20,7 @@ from mizzen.xds.kept import kept
 from mizzen.xds.load_balancing import load_balancing, passes_through
 from mizzen.xds.names import BLACK_HOLE, INBOUND_PASSTHROUGH, INBOUND_SOURCE, PASSTHROUGH, config_path
 from mizzen.xds.outlier_detection import outlier_detection
+from mizzen.xds.transport_sockets import names_itself, outbound_tls
 
 NO_POLICY = TrafficPolicy()
 _NEVER = timedelta(days=36_500)
@@ -48,7 +49,9 @@ def cluster(subset: Subset, mesh: MeshConfig, gateway: bool) -> Resource:
                 error_codes=policy.outlier_detection.outlier_detection_http_error_codes
                 if policy.outlier_detection
                 else (),
+                upstream=names_itself(policy.tls),
             ),
+            **outbound_tls(subset, policy.tls, mesh),
             metadata={"filter_metadata": {"istio": struct(_istio_metadata(subset))}},
         )
     )

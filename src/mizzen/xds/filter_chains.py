@@ -5,8 +5,9 @@ https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/listener/v3/listener_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 from mizzen.api.mesh import MeshConfig
@@ -23,16 +24,16 @@ from mizzen.envoy.messages import (
 from mizzen.scope.model import Fallthrough, TcpRule
 from mizzen.xds.addresses import cidr_range
 from mizzen.xds.names import fallthrough_cluster
-from mizzen.xds.tcp_proxy import to_cluster, to_destinations
+from mizzen.xds.tcp_proxy import bytes_in_mesh_tls, to_cluster, to_destinations
 
 SNIFFED_HTTP = ("http/1.1", "h2c")
 """What the HTTP inspector calls plain HTTP/1.1 and HTTP/2. Istio refuses HTTP/1.0, so it goes the way of bytes."""
 
 
-def tls_inspector() -> Message:
+def tls_inspector(filter_disabled: dict[str, Any] | None = None) -> Message:
     """The first bytes that it reads hold most ClientHellos; it reads on when they do not."""
     inspector = TlsInspector(initial_read_buffer_size=optional(512))
-    return ListenerFilter(**typed("envoy.filters.listener.tls_inspector", inspector))
+    return ListenerFilter(**typed("envoy.filters.listener.tls_inspector", inspector), filter_disabled=filter_disabled)
 
 
 def http_inspector(filter_disabled: dict[str, Any] | None = None) -> Message:
@@ -51,21 +52,28 @@ def fallthrough_chain(fallthrough: Fallthrough, mesh: MeshConfig, name: str) -> 
     return FilterChain(name=name, filters=[to_cluster(fallthrough_cluster(fallthrough), mesh)])
 
 
-def tcp_chains(rules: Iterable[TcpRule], mesh: MeshConfig) -> tuple[list[Message], Message | None]:
-    """The chains with a condition, and the one without. The first rule wins where two ask for the same connections."""
+def tcp_chains(
+    rules: Iterable[TcpRule],
+    mesh: MeshConfig,
+    guards: tuple[Message, ...] = (),
+    encryption: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[list[Message], Message | None]:
+    """The chains with a condition, and the one without. The first rule wins where two ask for the same connections.
+
+    `guards` are filters in front, `encryption` what `gateway_tls` says.
+    """
     chains: list[Message] = []
     rest: Message | None = None
     for rule, names in _distinct(rules):
-        chain = _tcp_chain(rule, names, mesh)
-        if chain.HasField("filter_chain_match"):
+        said = [bytes_in_mesh_tls()] if rule.says_bytes else []
+        match = _filter_chain_match(rule, names)
+        filters = [*guards, *said, to_destinations(rule, mesh)]
+        chain = FilterChain(filters=filters, filter_chain_match=match, **encryption)
+        if match is not None:
             chains.append(chain)
         else:
             rest = rest or chain
     return chains, rest
-
-
-def _tcp_chain(rule: TcpRule, names: tuple[str, ...], mesh: MeshConfig) -> Any:
-    return FilterChain(filters=[to_destinations(rule, mesh)], filter_chain_match=_filter_chain_match(rule, names))
 
 
 def _filter_chain_match(rule: TcpRule, names: tuple[str, ...]) -> dict[str, Any] | None:

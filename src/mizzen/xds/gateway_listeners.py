@@ -5,16 +5,21 @@ https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/listener/v3/listener.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from mizzen.api.mesh import MeshConfig
 from mizzen.envoy.messages import FilterChain, Listener, Message, optional
 from mizzen.envoy.resources import Resource
-from mizzen.scope.model import Server
+from mizzen.scope.model import Server, TlsServer
 from mizzen.xds.access_logs import listener_access_log
 from mizzen.xds.addresses import address
 from mizzen.xds.filter_chains import tcp_chains, tls_inspector
 from mizzen.xds.http_connection_manager import gateway_http
 from mizzen.xds.kept import kept
 from mizzen.xds.listeners import listener_resource
+from mizzen.xds.network_filters import GUARDS
+from mizzen.xds.tcp_proxy import black_hole
+from mizzen.xds.transport_sockets import gateway_tls
 
 
 @kept
@@ -31,7 +36,7 @@ def gateway_listener(server: Server, mesh: MeshConfig) -> Resource | None:
             traffic_direction="OUTBOUND",
             max_connections_to_accept_per_socket_event=optional(1),
             access_log=listener_access_log(mesh),
-            listener_filters=[tls_inspector()] if any(rule.sni_hosts for rule in server.tcp) else [],
+            listener_filters=[tls_inspector()] if server.tls or any(rule.sni_hosts for rule in server.tcp) else [],
             filter_chains=chains,
         )
     )
@@ -40,5 +45,19 @@ def gateway_listener(server: Server, mesh: MeshConfig) -> Resource | None:
 def _chains(server: Server, mesh: MeshConfig) -> list[Message]:
     if server.route is not None:
         return [FilterChain(filters=[gateway_http(f"outbound_{server.bind}_{server.port}", server.route, mesh)])]
-    conditional, rest = tcp_chains(server.tcp, mesh)
+    decrypting = (chain for one in server.tls for chain in _decrypting(one, server, mesh))
+    conditional, rest = tcp_chains(server.tcp, mesh, GUARDS)
+    return [*decrypting, *conditional, *([rest] if rest else [])]
+
+
+def _decrypting(one: TlsServer, server: Server, mesh: MeshConfig) -> list[Message]:
+    """A server without its certificate keeps its names to itself: a wider server must not answer in its place."""
+    named = {"server_names": one.hosts} if one.hosts else None
+    if one.refused or not (one.route or one.tcp):
+        return [FilterChain(filter_chain_match=named, filters=[black_hole()])]
+    if one.route:
+        http = gateway_http(f"outbound_{server.bind}_{server.port}", one.route, mesh)
+        return [FilterChain(filter_chain_match=named, filters=[http], **gateway_tls(one, mesh))]
+    rules = [replace(rule, sni_hosts=one.hosts) for rule in one.tcp]
+    conditional, rest = tcp_chains(rules, mesh, GUARDS, gateway_tls(one, mesh))
     return [*conditional, *([rest] if rest else [])]

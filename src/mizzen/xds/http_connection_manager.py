@@ -12,7 +12,7 @@ from mizzen.api.mesh import MeshConfig
 from mizzen.envoy.messages import HttpConnectionManager, Message, NetworkFilter, optional, typed
 from mizzen.xds.access_logs import access_log
 from mizzen.xds.addresses import ADS
-from mizzen.xds.http_filters import ORDER
+from mizzen.xds.http_filters import INBOUND, OUTBOUND
 
 NAME = "envoy.filters.network.http_connection_manager"
 SERVER_NAME = "istio-envoy"
@@ -34,7 +34,7 @@ _PEER_DETAILS = {"subject": optional(True), "uri": True, "dns": True}
 
 def outbound_http(stat_prefix: str, route: str, mesh: MeshConfig) -> Message:
     """From the application. The answering server's own `server` header is overwritten with Envoy's."""
-    return _filter(stat_prefix, mesh, rds=_rds(route), use_remote_address=optional(False))
+    return _filter(stat_prefix, mesh, OUTBOUND, rds=_rds(route), use_remote_address=optional(False))
 
 
 def inbound_http(stat_prefix: str, route_config: Message, mesh: MeshConfig, *, http2: bool = False) -> Message:
@@ -42,6 +42,7 @@ def inbound_http(stat_prefix: str, route_config: Message, mesh: MeshConfig, *, h
     return _filter(
         stat_prefix,
         mesh,
+        INBOUND,
         route_config=route_config,
         use_remote_address=optional(False),
         server_name=SERVER_NAME,
@@ -59,6 +60,7 @@ def gateway_http(stat_prefix: str, route: str, mesh: MeshConfig) -> Message:
     return _filter(
         stat_prefix,
         mesh,
+        INBOUND,
         rds=_rds(route),
         use_remote_address=optional(True),
         xff_num_trusted_hops=topology.num_trusted_proxies if topology else 0,
@@ -72,12 +74,12 @@ def _rds(route: str) -> dict[str, Any]:
     return {"route_config_name": route, "config_source": ADS}
 
 
-def _filter(stat_prefix: str, mesh: MeshConfig, **fields: Any) -> Message:
+def _filter(stat_prefix: str, mesh: MeshConfig, filters: tuple[Message, ...], **fields: Any) -> Message:
     manager = HttpConnectionManager(
         stat_prefix=stat_prefix,
         **fields,
         **_PATHS[mesh.path_normalization.normalization],
-        http_filters=ORDER,
+        http_filters=filters,
         access_log=access_log(mesh),
         stream_idle_timeout=timedelta(0),  # Envoy's five minutes would end quiet streams
         upgrade_configs=[{"upgrade_type": "websocket"}],

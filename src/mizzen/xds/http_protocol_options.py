@@ -5,7 +5,7 @@ https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/upstreams/http/v3
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -23,18 +23,20 @@ def http_protocol_options(
     upgrade: bool | None,
     sniffing: bool,
     error_codes: Sequence[int] = (),
+    upstream: Mapping[str, bool] = {},
 ) -> dict[str, Message]:
     """`upgrade`: whether the mesh wants HTTP/2 where HTTP is spoken; None: nobody may ask for it (inbound).
-    `sniffing`: an undeclared port is called as the caller called.
+    `sniffing`: an undeclared port is called as the caller called. `upstream`: which names TLS asks for.
     """
     http = (pool and pool.http) or HTTPSettings()
     common = _common_http_protocol_options(pool)
     version = _version(protocol, http, upgrade, sniffing)
-    if not (common or version or error_codes):
+    if not (common or version or error_codes or upstream):
         return {}
     options = HttpProtocolOptions(
         common_http_protocol_options=common,
         **(version or {"explicit_http_config": {"http_protocol_options": {}}}),
+        upstream_http_protocol_options=upstream or None,
         outlier_detection={"error_matcher": _any_status(error_codes)} if error_codes else None,
     )
     return {KEY: pack(options)}
@@ -55,12 +57,13 @@ def _version(protocol: Protocol, http: HTTPSettings, upgrade: bool | None, sniff
     """Empty: HTTP/1.1, Envoy's default."""
     if http.use_client_protocol:
         return _DOWNSTREAM
-    if protocol.is_http2 or _upgraded(protocol, http, upgrade):
+    if protocol.is_http2 or upgraded(protocol, http, upgrade):
         return {"explicit_http_config": {"http2_protocol_options": _http2_protocol_options(http)}}
     return _DOWNSTREAM if sniffing and protocol is Protocol.AUTO else {}
 
 
-def _upgraded(protocol: Protocol, http: HTTPSettings, mesh_wants: bool | None) -> bool:
+def upgraded(protocol: Protocol, http: HTTPSettings, mesh_wants: bool | None) -> bool:
+    """Whether a port that says HTTP/1.1 is called with HTTP/2 all the same."""
     if mesh_wants is None:
         return False
     if http.h2_upgrade_policy in ("UPGRADE", "DO_NOT_UPGRADE"):

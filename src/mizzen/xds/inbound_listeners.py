@@ -5,38 +5,59 @@ https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/listener/v3/listener.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from mizzen.api.mesh import MeshConfig
 from mizzen.envoy.messages import FilterChain, Listener, Message, optional
 from mizzen.envoy.resources import Resource
-from mizzen.scope.model import Inbound, InboundScope, Protocol
+from mizzen.scope.model import Inbound, InboundScope, Protocol, TlsMode
 from mizzen.xds.access_logs import listener_access_log
 from mizzen.xds.addresses import address
-from mizzen.xds.filter_chains import SNIFFED_HTTP, http_inspector, original_dst
+from mizzen.xds.filter_chains import SNIFFED_HTTP, http_inspector, original_dst, tls_inspector
 from mizzen.xds.http_connection_manager import inbound_http
 from mizzen.xds.kept import kept
 from mizzen.xds.listeners import WILDCARD, listener_resource, loop_guard
 from mizzen.xds.names import INBOUND_PASSTHROUGH, VIRTUAL_INBOUND
+from mizzen.xds.network_filters import GUARDS
 from mizzen.xds.routes import inbound_passthrough_route_configuration, inbound_route_configuration
 from mizzen.xds.tcp_proxy import to_cluster
+from mizzen.xds.transport_sockets import MESH_HTTP, MESH_TCP, inbound_tls
 
 
 class Wire(NamedTuple):
-    """How a connection looks from outside, and whether requests are read from it."""
+    """How a connection looks from outside, what is done with its TLS, and whether requests are read from it."""
 
     http: bool
-    transport_protocol: str
+    transport_protocol: str = ""
     application_protocols: tuple[str, ...] = ()
+    terminates: bool = False
+    """It is mesh TLS: decrypted here, and refused without a certificate of the mesh."""
 
 
-# By what a port's protocol is said to be. Plain text is the one mode there is until workloads get certificates for each
-# other; PERMISSIVE and STRICT are further tables of the same shape, with `tls` rows.
-PLAIN = {
-    "auto": (Wire(True, "raw_buffer", SNIFFED_HTTP), Wire(False, "raw_buffer")),
-    "http": (Wire(True, "raw_buffer"),),
-    "tcp": (Wire(False, "raw_buffer"),),
+_ANY_MESH = (*MESH_HTTP, *MESH_TCP)
+_AUTO_MESH = (Wire(True, "tls", MESH_HTTP, True), Wire(False, "tls", MESH_TCP, True))
+_AUTO_PLAIN = (Wire(True, "raw_buffer", SNIFFED_HTTP), Wire(False, "raw_buffer"))
+_OWN_TLS = Wire(False, "tls")
+
+# By mode and by what a port's protocol is said to be. Callers of the mesh meet the same chain under PERMISSIVE and
+# STRICT, byte for byte: Envoy leaves connections on unchanged chains alone, so that a change between the two does not
+# touch them. STRICT adds a chain for mesh certificates that come without the mesh's words, and takes away plain text.
+WIRES: dict[TlsMode, dict[str, tuple[Wire, ...]]] = {
+    TlsMode.PERMISSIVE: {
+        "auto": (*_AUTO_MESH, *_AUTO_PLAIN, _OWN_TLS),
+        "http": (Wire(True, "tls", _ANY_MESH, True), Wire(True, "raw_buffer")),
+        "tcp": (Wire(False, "tls", _ANY_MESH, True), Wire(False, "raw_buffer"), _OWN_TLS),
+    },
+    TlsMode.STRICT: {
+        "auto": (*_AUTO_MESH, Wire(False, "tls", (), True)),
+        "http": (Wire(True, "tls", _ANY_MESH, True), Wire(True, "tls", (), True)),
+        "tcp": (Wire(False, "tls", _ANY_MESH, True), Wire(False, "tls", (), True)),
+    },
+    TlsMode.DISABLE: {
+        "auto": (*_AUTO_PLAIN, _OWN_TLS),
+        "http": (Wire(True),),
+        "tcp": (Wire(False),),
+    },
 }
 
 
@@ -58,23 +79,35 @@ def virtual_inbound(scope: InboundScope) -> Resource:
             access_log=listener_access_log(mesh),
             listener_filters=[
                 original_dst(),
-                http_inspector(_declared_ports(scope.ports, mesh.proxy_inbound_listen_port)),
+                tls_inspector(_on_ports(_plain_ports(scope))),
+                http_inspector(_on_ports(_declared_ports(scope))),
             ],
             listener_filters_timeout=mesh.protocol_detection_timeout,
             continue_on_listener_filters_timeout=True,
             filter_chains=[
                 loop_guard("virtualInbound-blackhole", mesh.proxy_inbound_listen_port),
-                *_passthrough_chains(mesh),
+                *_passthrough_chains(mesh, scope.tls),
+                *(chain for port, mode in scope.other_ports for chain in _passthrough_chains(mesh, mode, port)),
                 *(chain for inbound in scope.ports for chain in _port_chains(inbound, mesh)),
             ],
         )
     )
 
 
-def _declared_ports(ports: Iterable[Inbound], own: int) -> dict[str, Any]:
-    """Ports whose protocol is known are not sniffed: a server that speaks first would never get to. Nor is `own`."""
-    known = [*(each.port for each in ports if each.protocol is not Protocol.AUTO), own]
-    ranges = [{"destination_port_range": {"start": port, "end": port + 1}} for port in known]
+def _declared_ports(scope: InboundScope) -> list[int]:
+    """Ports whose protocol is known are not sniffed: a server that speaks first would never get to. Nor is our own."""
+    known = (each.port for each in scope.ports if each.protocol is not Protocol.AUTO)
+    return [*known, scope.mesh.proxy_inbound_listen_port]
+
+
+def _plain_ports(scope: InboundScope) -> list[int]:
+    """Where no TLS is expected and none is told apart, so that nobody need speak first."""
+    declared = (each for each in scope.ports if each.protocol is not Protocol.AUTO and each.tls is TlsMode.DISABLE)
+    return [*(each.port for each in declared), scope.mesh.proxy_inbound_listen_port]
+
+
+def _on_ports(ports: list[int]) -> dict[str, Any]:
+    ranges = [{"destination_port_range": {"start": port, "end": port + 1}} for port in ports]
     return ranges[0] if len(ranges) == 1 else {"or_match": {"rules": ranges}}
 
 
@@ -85,31 +118,40 @@ def _port_chains(inbound: Inbound, mesh: MeshConfig) -> list[Message]:
     return [
         FilterChain(
             name=name,
-            filter_chain_match={"destination_port": optional(inbound.port), **_look(wire)},
-            filters=[
-                inbound_http(f"inbound_{name}", routes, mesh, http2=inbound.protocol.is_http2)
-                if wire.http
-                else to_cluster(inbound.cluster, mesh)
-            ],
+            filter_chain_match=_look(wire, inbound.port),
+            filters=[inbound_http(f"inbound_{name}", routes, mesh, http2=inbound.protocol.is_http2)]
+            if wire.http
+            else [*GUARDS, to_cluster(inbound.cluster, mesh)],
+            **_encryption(wire, mesh),
         )
-        for wire in PLAIN[_kind(inbound.protocol)]
+        for wire in WIRES[inbound.tls][_kind(inbound.protocol)]
     ]
 
 
 @kept
-def _passthrough_chains(mesh: MeshConfig) -> list[Message]:
+def _passthrough_chains(mesh: MeshConfig, mode: TlsMode, port: int | None = None) -> list[Message]:
+    """Of ports that no Service names: all of them, or one that has a mode of its own."""
     routes = inbound_passthrough_route_configuration(mesh)
     return [
         FilterChain(
             name="virtualInbound-catchall-http" if wire.http else VIRTUAL_INBOUND,
-            filter_chain_match=_look(wire),
-            filters=[
-                inbound_http(INBOUND_PASSTHROUGH, routes, mesh) if wire.http else to_cluster(INBOUND_PASSTHROUGH, mesh)
-            ],
+            filter_chain_match=_look(wire, port),
+            filters=[inbound_http(INBOUND_PASSTHROUGH, routes, mesh)]
+            if wire.http
+            else [*GUARDS, to_cluster(INBOUND_PASSTHROUGH, mesh)],
+            **_encryption(wire, mesh),
         )
-        for wire in PLAIN["auto"]
+        for wire in WIRES[mode]["auto"]
     ]
 
 
-def _look(wire: Wire) -> dict[str, Any]:
-    return {"transport_protocol": wire.transport_protocol, "application_protocols": wire.application_protocols}
+def _encryption(wire: Wire, mesh: MeshConfig) -> dict[str, Any]:
+    return inbound_tls(mesh, http=wire.http) if wire.terminates else {}
+
+
+def _look(wire: Wire, port: int | None) -> dict[str, Any]:
+    return {
+        "destination_port": optional(port),
+        "transport_protocol": wire.transport_protocol,
+        "application_protocols": wire.application_protocols,
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mizzen.api.conditions import claim_path
 from mizzen.api.networking import HTTPMatchRequest, StringMatch
 from mizzen.envoy.messages import (
     HeaderMatcher,
@@ -18,6 +19,7 @@ from mizzen.envoy.messages import (
     StringMatcher,
     optional,
 )
+from mizzen.xds.names import JWT_METADATA, PAYLOAD
 
 _ANYTHING: dict[str, Any] = {"prefix": "/"}
 
@@ -30,6 +32,7 @@ def route_match(match: HTTPMatchRequest | None) -> Message:
         **_path_specifier(match.uri),
         case_sensitive=optional(False if match.ignore_uri_case else None),
         headers=(*_headers(match.headers), *_without(match.without_headers), *_pseudo_headers(match)),
+        dynamic_metadata=[*_claims(match.headers), *_claims(match.without_headers, invert=True)],
         query_parameters=[query_parameter_matcher(*entry) for entry in sorted(match.query_params.items())],
     )
 
@@ -47,7 +50,7 @@ def _path_specifier(uri: StringMatch | None) -> dict[str, Any]:
 
 
 def _headers(headers: Mapping[str, StringMatch]) -> list[Message]:
-    return [header_matcher(name, match) for name, match in sorted(headers.items())]
+    return [header_matcher(name, match) for name, match in sorted(headers.items()) if not claim_path(name)]
 
 
 def _without(headers: Mapping[str, StringMatch]) -> list[Message]:
@@ -55,7 +58,34 @@ def _without(headers: Mapping[str, StringMatch]) -> list[Message]:
     return [
         header_matcher(name, match, invert_match=True, treat_missing_header_as_empty=not asks_presence(match))
         for name, match in sorted(headers.items())
+        if not claim_path(name)
     ]
+
+
+def _claims(headers: Mapping[str, StringMatch], *, invert: bool = False) -> list[dict[str, Any]]:
+    """What a valid token must say: the filter that checks tokens leaves it where routes can look.
+
+    https://istio.io/latest/docs/tasks/security/authentication/jwt-route/
+    """
+    asked = [(claim_path(name), match) for name, match in sorted(headers.items())]
+    return [
+        {
+            "filter": JWT_METADATA,
+            "path": [{"key": step} for step in (PAYLOAD, *path)],
+            "value": _claim_value(match),
+            "invert": invert,
+        }
+        for path, match in asked
+        if path
+    ]
+
+
+def _claim_value(match: StringMatch) -> dict[str, Any]:
+    """A text, or a list that holds it."""
+    if asks_presence(match):
+        return {"present_match": True}
+    value = {"string_match": string_matcher(match)}
+    return {"or_match": {"value_matchers": [value, {"list_match": {"one_of": value}}]}}
 
 
 def _pseudo_headers(match: HTTPMatchRequest) -> list[Message]:

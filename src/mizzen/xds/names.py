@@ -14,6 +14,10 @@ VIRTUAL_INBOUND = "virtualInbound"
 ALLOW_ANY = "allow_any"
 BLOCK_ALL = "block_all"
 
+JWT_METADATA = "envoy.filters.http.jwt_authn"
+PAYLOAD = "payload"
+"""Where Envoy leaves what a valid token says: the metadata of a filter, and a name in it that we choose."""
+
 INBOUND_SOURCE = "127.0.0.6"
 """Where a sidecar's connections to its own application come from; capture rules let it through."""
 
@@ -32,5 +36,7 @@ def fallthrough_cluster(fallthrough: Fallthrough) -> str:
 
 
 def port_of(table: str) -> int:
-    """The port that a RouteConfiguration's name ends in: `9080`, `FQDN:PORT`, `http.8080`."""
+    """The port in a RouteConfiguration's name: `9080`, `FQDN:PORT`, `http.8080`, `https.443.PORTNAME.GATEWAY.NS`."""
+    if table.startswith("https."):
+        return int(table.split(".")[1])
     return int(table.rpartition(":")[2].rpartition(".")[2])

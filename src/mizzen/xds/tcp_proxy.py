@@ -9,11 +9,12 @@ from typing import Any
 
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import TCPSettings, TrafficPolicy
-from mizzen.envoy.messages import Message, NetworkFilter, TcpProxy, typed
+from mizzen.envoy.messages import Message, NetworkFilter, SetConnectionState, TcpProxy, typed
 from mizzen.scope.model import TcpRule
 from mizzen.xds.access_logs import access_log
 from mizzen.xds.names import BLACK_HOLE
 from mizzen.xds.route_actions import proportional_weights
+from mizzen.xds.transport_sockets import MESH_TCP
 
 NAME = "envoy.filters.network.tcp_proxy"
 
@@ -26,6 +27,18 @@ def to_cluster(cluster: str, mesh: MeshConfig, **options: Any) -> Message:
 def black_hole() -> Message:
     """A reset, and no log line: it only guards against loops."""
     return NetworkFilter(**typed(NAME, TcpProxy(stat_prefix=BLACK_HOLE, cluster=BLACK_HOLE)))
+
+
+def bytes_in_mesh_tls() -> Message:
+    """Overrides the ALPN of the connection to come, as `istio.alpn` would."""
+    state = {
+        "object_key": "envoy.network.application_protocols",
+        "format_string": {"text_format_source": {"inline_string": ",".join(MESH_TCP)}},
+        "shared_with_upstream": "ONCE",
+    }
+    return NetworkFilter(
+        **typed("envoy.filters.network.set_filter_state", SetConnectionState(on_new_connection=[state]))
+    )
 
 
 def to_destinations(rule: TcpRule, mesh: MeshConfig) -> Message:

@@ -6,8 +6,9 @@ in `endpoints.cluster_load_assignment`.
 
 from __future__ import annotations
 
-from mizzen.envoy.resources import CLUSTER, LISTENER, ROUTES, Resource, Resources
-from mizzen.scope.model import GatewayScope, InboundScope, OutboundScope
+from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, ROUTES, SECRET, Resource, Resources
+from mizzen.scope.model import GatewayScope, Guards, InboundScope, OutboundScope
+from mizzen.xds import http_filters, network_filters
 from mizzen.xds.clusters import (
     black_hole_cluster,
     cluster,
@@ -17,8 +18,10 @@ from mizzen.xds.clusters import (
 )
 from mizzen.xds.gateway_listeners import gateway_listener
 from mizzen.xds.inbound_listeners import virtual_inbound
+from mizzen.xds.kept import kept
 from mizzen.xds.listeners import outbound_listener, virtual_outbound
 from mizzen.xds.routes import route_configuration
+from mizzen.xds.secrets import secret
 
 
 def outbound(scope: OutboundScope) -> Resources:
@@ -49,6 +52,7 @@ def inbound(scope: InboundScope, mark: int | None = None) -> Resources:
         ),
         LISTENER: _named(virtual_inbound(scope)),
         ROUTES: {},
+        EXTENSION: extensions(scope.guards),
     }
 
 
@@ -60,7 +64,16 @@ def gateway(scope: GatewayScope) -> Resources:
         CLUSTER: _named(black_hole_cluster(mesh), *(cluster(subset, mesh, True) for subset in scope.subsets)),
         LISTENER: _named(*(listener for listener in listeners if listener is not None)),
         ROUTES: _named(*(route_configuration(table, mesh) for table in scope.routes)),
+        SECRET: _named(*(secret(credential) for credential in scope.credentials)),
+        EXTENSION: extensions(scope.guards),
     }
+
+
+@kept
+def extensions(guards: Guards) -> dict[str, Resource]:
+    """What is in the slots of filter chains for what comes in."""
+    network = {resource.name: resource for resource in network_filters.contents(guards)}
+    return {**http_filters.guard_contents(guards), **network}
 
 
 def _named(*resources: Resource) -> dict[str, Resource]:

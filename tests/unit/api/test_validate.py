@@ -12,6 +12,7 @@ from mizzen.api.validate import NOT_HONOURED, UNKNOWN_FIELD, legality, validate
 from worlds import cases
 
 BUILT = ("Gateway", "VirtualService", "DestinationRule")
+SECURITY = ("AuthorizationPolicy", "RequestAuthentication")
 
 
 def document(kind: str, spec: str, version: str = "networking.istio.io/v1", **meta: Any) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def errors(problems: tuple[Problem, ...]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("case", cases("validation"))
 def test_verdicts_as_in_istio(case: dict[str, Any]) -> None:
-    if case["kind"] not in BUILT:
+    if case["kind"] not in (*BUILT, *SECURITY):
         pytest.skip("a kind that is refused as a whole")
     found = legality(case["manifest"])
     assert (not errors(found)) == case["expect"]["valid"], errors(found)
@@ -35,7 +36,7 @@ def test_verdicts_as_in_istio(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", cases("crd-rules"))
 def test_schema_verdicts_as_in_istio(case: dict[str, Any]) -> None:
-    if case["manifest"]["kind"] not in BUILT:
+    if case["manifest"]["kind"] not in (*BUILT, *SECURITY):
         pytest.skip("a kind that is refused as a whole")
     assert (not errors(legality(case["manifest"]))) == (case["expect"] == "accept")
 
@@ -227,10 +228,28 @@ def test_unreachable_rules_are_warned_of() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["PeerAuthentication", "AuthorizationPolicy", "RequestAuthentication"])
-def test_security_is_refused_with_the_reason(kind: str) -> None:
-    (found,) = validate(document(kind, "{}", "security.istio.io/v1"))
-    assert (found.code, found.level) == (NOT_HONOURED, "error") and "not encrypted yet" in found.message
+@pytest.mark.parametrize("kind", SECURITY)
+def test_targets_are_refused_with_the_reason(kind: str) -> None:
+    assert validate(document(kind, "{}", "security.istio.io/v1")) == ()
+    target = "{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}]}"
+    (found,) = validate(document(kind, target, "security.istio.io/v1"))
+    assert (found.code, found.level) == (NOT_HONOURED, "error") and "Gateway API" in found.message
+
+
+@pytest.mark.parametrize(
+    "spec, path",
+    [
+        ("{mtls: {mode: STRICKT}}", "spec.mtls.mode"),
+        ("{portLevelMtls: {'80': {mode: STRICT}}}", "spec.portLevelMtls"),
+        ("{selector: {matchLabels: {a: b}}, portLevelMtls: {'0': {mode: STRICT}}}", "spec.portLevelMtls"),
+        ("{selector: {matchLabels: {a: '*'}}}", "spec.selector.matchLabels.a"),
+        ("{mtls: {mode: STRICT}}", ""),
+        ("{selector: {matchLabels: {a: b}}, portLevelMtls: {'80': {mode: DISABLE}}}", ""),
+    ],
+)
+def test_peer_authentications(spec: str, path: str) -> None:
+    found = errors(validate(document("PeerAuthentication", spec, "security.istio.io/v1")))
+    assert [where for where, _ in found if where.startswith(path)] if path else found == []
 
 
 def test_what_has_no_effect_is_refused_or_told_with_its_path() -> None:
@@ -241,13 +260,15 @@ def test_what_has_no_effect_is_refused_or_told_with_its_path() -> None:
     assert legality(document("DestinationRule", policy)) == ()
 
 
-def test_plain_traffic_is_what_disable_asks_for() -> None:
+def test_tls_of_callers() -> None:
     assert validate(document("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: DISABLE}}}")) == ()
-    assert errors(validate(document("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}")))
+    assert validate(document("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}")) == ()
 
 
-def test_https_servers_are_accepted_with_a_warning() -> None:
+def test_https_servers_are_accepted_but_for_a_mode_that_is_not_served() -> None:
     server = "{port: {number: 443, name: a, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}"
+    assert validate(document("Gateway", f"{{servers: [{server}]}}")) == ()
+    server = "{port: {number: 443, name: a, protocol: TLS}, hosts: ['*'], tls: {mode: AUTO_PASSTHROUGH}}"
     (found,) = validate(document("Gateway", f"{{servers: [{server}]}}"))
     assert (found.level, found.path) == ("warning", "spec.servers[0].tls.mode")
 

@@ -15,7 +15,7 @@ from mizzen.ca.authority import (
     sign_workload,
     signing_request,
 )
-from mizzen.ca.spiffe import Identity
+from mizzen.ca.spiffe import Identity, Workload
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WEB = Identity("cluster.local", "default", "web")
@@ -139,3 +139,48 @@ def test_a_serving_certificate_names_hosts_and_addresses(root):
     assert names.get_values_for_type(x509.DNSName) == ["istiod.istio-system.svc"]
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["10.96.0.7"]
     assert issuer == root.certificate
+
+
+def test_the_subject_says_what_runs_there_and_is_cut_to_what_it_may_hold(root):
+    workload = Workload("reviews-v1" + "x" * 80, "default", "reviews", "")
+    leaf = leaf_of(sign_workload(root, signing_request(new_key(), "x"), WEB, NOW, DAY, 7, workload))
+    found = {each.oid: each.value for each in leaf.subject}
+    assert found[NameOID.COMMON_NAME].startswith("reviews-v1x") and len(found[NameOID.COMMON_NAME]) == 64
+    assert (found[NameOID.ORGANIZATION_NAME], found[NameOID.ORGANIZATIONAL_UNIT_NAME]) == ("default", "reviews")
+    names = extension(leaf, x509.SubjectAlternativeName)
+    assert [name.value for name in names.value] == [str(WEB)] and not names.critical
+
+
+def intermediate(root):
+    """Certificate and key as PEM, signed by a root."""
+    key = new_key()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cluster one")])
+    unsigned = x509.CertificateBuilder(root.certificate.subject, name, key.public_key(), 5, NOW - DAY, NOW + 100 * DAY)
+    signed = unsigned.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(
+        root.key, hashes.SHA256()
+    )
+    plain = serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    return signed.public_bytes(serialization.Encoding.PEM), pem
+
+
+@pytest.mark.parametrize("with_root", [False, True])
+def test_a_plugged_in_authority_signs_under_the_users_root(root, with_root):
+    certificate, key = intermediate(root)
+    top = root.to_pem()[0]
+    plugged = Root.plugged_in(certificate, key, certificate + (top if with_root else b""), top)
+    leaf, *above = x509.load_pem_x509_certificates("".join(signed(plugged)).encode())
+    assert [each.public_bytes(serialization.Encoding.PEM) for each in above] == [certificate, top]
+    leaf.verify_directly_issued_by(above[0])
+    assert plugged.trusted == top.decode()
+    _, chain = sign_serving(plugged, ["istiod"], NOW, 9)
+    assert chain.endswith(certificate + top)
+
+
+def test_a_chain_that_does_not_reach_the_root_is_refused(root):
+    certificate, key = intermediate(root)
+    stranger = new_root("other", NOW, serial=2).to_pem()[0]
+    with pytest.raises(ValueError, match="does not lead"):
+        Root.plugged_in(certificate, key, certificate, stranger)
+    with pytest.raises(ValueError, match="issued by the next"):
+        Root.plugged_in(certificate, key, certificate + stranger, stranger)

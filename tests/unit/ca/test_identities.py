@@ -1,7 +1,7 @@
 import pytest
 
 from mizzen.ca.spiffe import Identity
-from mizzen.ca.tokens import Unauthenticated, identify, identity_of, token_review
+from mizzen.ca.tokens import Unauthenticated, identify, identity_of, pod_of, token_review
 
 
 def reviewed(**status):
@@ -59,3 +59,8 @@ async def test_the_api_server_is_asked_about_the_audience():
     await identify(review, "secret", "cluster.local")
     assert asked == [token_review("secret")]
     assert asked[0]["spec"] == {"token": "secret", "audiences": ["istio-ca"]}
+
+
+def test_the_pod_that_a_token_is_bound_to_is_told():
+    user = {"username": "system:serviceaccount:shop:web", "extra": {"authentication.kubernetes.io/pod-name": ["web-1"]}}
+    assert (pod_of(reviewed(user=user)), pod_of(reviewed())) == ("web-1", "")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from mizzen.ca.authority import new_root, sign_serving
 from mizzen.scope.model import GatewayScope, GatewayView, Host, Protocol
 from mizzen.scope.resolve import gateway
 from worlds import cases, clusters, world
@@ -54,11 +57,118 @@ def test_a_server_port_is_the_services_port_or_its_target(number: int) -> None:
 
 
 def test_the_http_servers_beside_an_https_one_work_and_the_rest_is_told() -> None:
-    secure = server(443, "HTTPS", "[secure.example.com]", ", tls: {mode: SIMPLE, credentialName: tls-secret}")
-    scope = gateway(world(SERVICES + entry("gw", secure, server(80, "HTTP", "['*.example.com']"))), VIEW)
-    assert [one.port for one in scope.servers] == [8080]
+    https = server(443, "HTTPS", "[secure.example.com]", ", tls: {mode: SIMPLE, credentialName: tls-secret}")
+    scope = gateway(world(SERVICES + entry("gw", https, server(80, "HTTP", "['*.example.com']"))), VIEW)
+    assert [(one.port, [tls.refused for tls in one.tls]) for one in scope.servers] == [(443, [True]), (8080, [])]
     (told,) = scope.problems
-    assert (told.code, told.name, told.path) == ("MZ0003", "gw", "spec.servers[0]")
+    assert (told.code, told.name, told.path) == ("IST0101", "gw", "spec.servers[0].tls.credentialName")
+    assert "Secret tls-secret is not in namespace istio-system" in told.message
+
+
+def secret(name: str, namespace: str = "istio-system", **entries: str) -> str:
+    data = ", ".join(f"{key}: {base64.b64encode(text.encode()).decode()}" for key, text in entries.items())
+    return f"\n---\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata: {{{data}}}"
+
+
+ROOT = new_root("cluster.local", datetime(2026, 1, 1, tzinfo=UTC), 1)
+KEY, CHAIN = (part.decode() for part in sign_serving(ROOT, ["a.org"], datetime(2026, 1, 1, tzinfo=UTC), 2))
+CA = ROOT.to_pem()[0].decode()
+PAIR = {"tls.crt": CHAIN, "tls.key": KEY}
+GOOD = secret("good", **PAIR)
+
+
+def secure(settings: str, hosts: str = "[a.org]", protocol: str = "HTTPS") -> str:
+    return entry("gw", server(443, protocol, hosts, f", tls: {{{settings}}}"))
+
+
+USABLE = {
+    "kubernetes.io/tls": ("mode: SIMPLE, credentialName: good", GOOD, ("kubernetes://good",), ""),
+    "generic": (
+        "mode: SIMPLE, credentialName: kubernetes://old",
+        secret("old", cert=CHAIN, key=KEY),
+        ("kubernetes://old",),
+        "",
+    ),
+    "two": (
+        "mode: SIMPLE, credentialNames: [good, more]",
+        GOOD + secret("more", **PAIR),
+        ("kubernetes://good", "kubernetes://more"),
+        "",
+    ),
+    "authorities in the Secret": (
+        "mode: MUTUAL, credentialName: both",
+        secret("both", **PAIR, **{"ca.crt": CA}),
+        ("kubernetes://both",),
+        "kubernetes://both-cacert",
+    ),
+    "authorities beside it": (
+        "mode: OPTIONAL_MUTUAL, credentialName: good",
+        GOOD + secret("good-cacert", cacert=CA),
+        ("kubernetes://good",),
+        "kubernetes://good-cacert",
+    ),
+    "authorities elsewhere": (
+        "mode: MUTUAL, credentialName: good, caCertCredentialName: ca",
+        GOOD + secret("ca", **{"ca.crt": CA}),
+        ("kubernetes://good",),
+        "kubernetes://ca-cacert",
+    ),
+}
+
+
+@pytest.mark.parametrize("settings, given, certificates, roots", USABLE.values(), ids=USABLE.keys())
+def test_certificates_come_out_of_secrets(settings: str, given: str, certificates: tuple[str, ...], roots: str) -> None:
+    scope = gateway(world(SERVICES + secure(settings) + given), VIEW)
+    ((tls,),) = [one.tls for one in scope.servers]
+    assert (tls.refused, tls.certificates, tls.roots, scope.problems) == (False, certificates, roots, ())
+    assert {one.name for one in scope.credentials} == {*certificates, *([roots] if roots else [])}
+
+
+OTHER = sign_serving(ROOT, ["a.org"], datetime(2026, 1, 1, tzinfo=UTC), 3)[0].decode()
+UNUSABLE = {
+    "in another namespace": ("mode: SIMPLE, credentialName: good", secret("good", "default", **PAIR), "is not in"),
+    "another key": (
+        "mode: SIMPLE, credentialName: good",
+        secret("good", **{"tls.crt": CHAIN, "tls.key": OTHER}),
+        "not the key of its certificate",
+    ),
+    "no certificate": ("mode: SIMPLE, credentialName: good", secret("good", other="x"), "no certificate"),
+    "no authority": ("mode: MUTUAL, credentialName: good", GOOD, "holds no authority"),
+}
+
+
+@pytest.mark.parametrize("settings, given, says", UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_secrets_that_cannot_be_used_are_told(settings: str, given: str, says: str) -> None:
+    scope = gateway(world(SERVICES + secure(settings) + given), VIEW)
+    assert [[tls.refused for tls in one.tls] for one in scope.servers] == [[True]]
+    assert scope.credentials == () and says in scope.problems[0].message
+    assert KEY[40:80] not in scope.problems[0].message
+
+
+def test_a_name_belongs_to_the_older_server_and_a_wrong_host_is_told_to_ask_again() -> None:
+    first = secure("mode: SIMPLE, credentialName: good", "['*.a.org', b.org]")
+    second = first.replace("name: gw", "name: young").replace("2026-01-01", "2026-02-01").replace("'*.a.org'", "c.org")
+    scope = gateway(world(SERVICES + GOOD + first + second + routed("vs", "[x.a.org]")), VIEW)
+    ((older, younger),) = [one.tls for one in scope.servers]
+    assert (older.hosts, younger.hosts) == (("*.a.org", "b.org"), ("c.org",))
+    assert [(told.code, told.name) for told in scope.problems] == [("IST0145", "young")]
+    table = hosts(scope, "https.443.p443.gw.default")
+    answers = {name: [rule.http.direct_response for rule in one.rules if rule.http] for name, one in table.items()}
+    assert answers["x.a.org:443"] == [None] and answers["blackhole:443:b.org"] == []
+    assert [found.status for found in answers["misdirected:443:*"] if found] == [421]
+
+
+def test_decrypted_bytes_follow_tcp_rules() -> None:
+    text = SERVICES + GOOD + secure("mode: SIMPLE, credentialName: good", "['*']", "TLS")
+    text += """
+---
+kind: VirtualService
+metadata: {name: t}
+spec: {hosts: ['*'], gateways: [gw], tcp: [{route: [{destination: {host: web}}]}]}"""
+    ((tls,),) = [one.tls for one in gateway(world(text), VIEW).servers]
+    assert tls.hosts == () and [one.cluster for one in tls.tcp[0].destinations] == [
+        "outbound|8000||web.default.svc.cluster.local"
+    ]
 
 
 def test_without_routes_a_server_answers_404() -> None:

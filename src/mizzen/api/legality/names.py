@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping
 
+from mizzen.api.conditions import claim_path
 from mizzen.api.legality.finding import Finding, Findings
 from mizzen.api.paths import join
 
@@ -14,7 +15,6 @@ _LABEL = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?\Z")
 _WILDCARD_LABEL = re.compile(r"(?:\*|(?:\*|\*-)?[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)\Z")
 _LABEL_NAME = re.compile(r"(?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~A-Za-z0-9]+\Z")
-_JWT_CLAIM = re.compile(r"@request\.auth\.claims(?:\..+|(?:\[[^\[\]]+\])+)\Z", re.IGNORECASE)
 _PSEUDO_HEADERS = frozenset({":method", ":scheme", ":authority", ":path", ":status"})
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _HEADER_VALUE = re.compile(r"(?:[^%]|%%|%[^%(]+(?:\((?:\\.|[^)\\])*\) *)?%)*\Z")
@@ -127,7 +127,7 @@ def matched_header_problem(name: str) -> str:
 
 def is_claim(name: str) -> bool:
     """`@request.auth.claims.NAME`: a claim of the request's JWT, not a header."""
-    return bool(_JWT_CLAIM.match(name))
+    return bool(claim_path(name))
 
 
 def is_authority(name: str) -> bool:

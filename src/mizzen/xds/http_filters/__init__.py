@@ -5,14 +5,35 @@ https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/htt
 
 from __future__ import annotations
 
-from mizzen.envoy.messages import Message
-from mizzen.xds.http_filters import cors, fault, grpc_stats, router
+from collections.abc import Mapping
 
-# As a request meets them. What decides whether a request may enter at all (tokens, authorization, rate limits) will sit
-# above these, in slots whose contents travel by ECDS, so that an edit never touches a listener.
-ORDER: tuple[Message, ...] = (
-    grpc_stats.http_filter(),  # sees every request, refused or not, and tells the access log about gRPC
+from mizzen.envoy.messages import Message
+from mizzen.envoy.resources import Resource
+from mizzen.scope.model import Guards
+from mizzen.xds.http_filters import authorization, cors, fault, grpc_stats, jwt_authn, router
+
+# As a request meets them.
+OUTBOUND: tuple[Message, ...] = (
+    grpc_stats.http_filter(),  # tells the access log about gRPC
     fault.http_filter(),  # before routing: a delay is not cut by the route's timeout, an abort is not retried
     cors.http_filter(),  # answers preflights itself, so that they need no destination
     router.http_filter(),  # ends the chain
 )
+
+# Whether a request may enter at all comes first: faults, CORS and routes are for those alone who may. The contents of
+# these travel by ECDS, so that an edit never touches a listener.
+INBOUND: tuple[Message, ...] = (
+    authorization.CUSTOM_MATCH.http_filter(),  # says whether the authorizer is to be asked
+    authorization.CUSTOM.http_filter(),  # asks it, before anyone is identified
+    jwt_authn.TOKENS.http_filter(),  # refuses bad tokens, and tells the next ones what the good ones say
+    authorization.AUDIT.http_filter(),  # notes, whatever is decided then
+    authorization.DENY.http_filter(),  # no ALLOW policy can bring back what is denied
+    authorization.ALLOW.http_filter(),
+    *OUTBOUND,
+)
+
+
+def guard_contents(guards: Guards) -> Mapping[str, Resource]:
+    """What is in the slots above, by their names."""
+    found = (*authorization.contents(guards), *jwt_authn.contents(guards))
+    return {resource.name: resource for resource in found}

@@ -1,0 +1,120 @@
+"""Certificates for gateways out of Secrets of the gateway Pod's own namespace.
+
+https://istio.io/latest/docs/tasks/traffic-management/ingress/secure-ingress/#key-formats
+A Secret that would make Envoy refuse its listener is found here, before anything refers to it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from mizzen.api.core import Secret
+from mizzen.api.networking import ServerTLSSettings
+from mizzen.scope.model import Credential
+
+CA_SUFFIX = "-cacert"
+KEYS = frozenset({"tls.crt", "tls.key", "ca.crt", "ca.crl", "cert", "key", "cacert", "crl"})
+"""The entries of a Secret that are ever looked at."""
+_VERIFYING = ("MUTUAL", "OPTIONAL_MUTUAL")
+
+
+class Unusable(ValueError):
+    """There is no such credential. `field` is where the settings ask for it, the text says what is wrong."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason)
+        self.field = field
+
+
+class Secrets:
+    """The Secrets of one namespace."""
+
+    def __init__(self, namespace: str, *secrets: Secret) -> None:
+        self.namespace = namespace
+        self._by_name: Mapping[str, Secret] = {secret.name: secret for secret in secrets}
+
+    def certificate(self, field: str, name: str) -> Credential:
+        """Raises Unusable."""
+        secret = self._by_name.get(name)
+        if secret is None:
+            raise Unusable(
+                field,
+                f"Secret {name} is not in namespace {self.namespace}, where the gateway's Pods run; one in another "
+                f"namespace does not count. Make it: kubectl create secret tls {name} -n {self.namespace} "
+                "--cert=FILE --key=FILE",
+            )
+        certificate, key = _entry(secret, "tls.crt", "cert"), _entry(secret, "tls.key", "key")
+        if wrong := _wrong_pair(certificate, key):
+            raise Unusable(field, f"Secret {name} in namespace {self.namespace} cannot be used: {wrong}")
+        return Credential(name=f"kubernetes://{name}", certificate=certificate, key=key)
+
+    def roots(self, field: str, name: str) -> Credential:
+        """Authorities for `name`: of the Secret `NAME-cacert`, else of the Secret itself. Raises Unusable."""
+        own, beside = self._by_name.get(name), self._by_name.get(name + CA_SUFFIX)
+        secret = beside or own
+        if secret is None:
+            raise Unusable(field, f"there is neither a Secret {name}{CA_SUFFIX} nor {name} in {self.namespace}")
+        found = _entry(secret, "ca.crt", "cacert")
+        if wrong := _wrong_certificates(found):
+            entry = "ca.crt" if secret.type == "kubernetes.io/tls" else "ca.crt or cacert"
+            raise Unusable(field, f"Secret {secret.name} in {self.namespace} holds no authority under {entry}: {wrong}")
+        return Credential(name=f"kubernetes://{name}{CA_SUFFIX}", roots=found, crl=_entry(secret, "ca.crl", "crl"))
+
+
+def credentials(tls: ServerTLSSettings, secrets: Secrets) -> tuple[tuple[Credential, ...], Credential | None]:
+    """What a server's settings take from Secrets: its certificates, and whom it checks clients against.
+
+    Both are empty for files and for ISTIO_MUTUAL. Raises Unusable.
+    """
+    names = tls.credential_names or ((tls.credential_name,) if tls.credential_name else ())
+    if tls.mode == "ISTIO_MUTUAL" or not names:
+        return (), None
+    field = "credentialNames" if tls.credential_names else "credentialName"
+    found = tuple(secrets.certificate(field, _bare(name)) for name in names)
+    if tls.mode not in _VERIFYING:
+        return found, None
+    if tls.ca_cert_credential_name:
+        return found, secrets.roots("caCertCredentialName", _bare(tls.ca_cert_credential_name))
+    return found, secrets.roots(field, _bare(names[0]))
+
+
+def wanted_secrets(tls: ServerTLSSettings) -> Iterable[str]:
+    """Names of the Secrets that settings may need."""
+    names = (tls.credential_name, *tls.credential_names, tls.ca_cert_credential_name)
+    for name in filter(None, map(_bare, names)):
+        yield from (name, name + CA_SUFFIX)
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("kubernetes://")
+
+
+def _entry(secret: Secret, *keys: str) -> str:
+    """Decoded; "" when there is none of these, or no text in it."""
+    found = next((secret.data[key] for key in keys if secret.data.get(key)), "")
+    try:
+        return base64.b64decode(found, validate=True).decode()
+    except ValueError:
+        return ""
+
+
+def _wrong_pair(certificate: str, key: str) -> str:
+    if wrong := _wrong_certificates(certificate):
+        return f"no certificate under tls.crt or cert: {wrong}"
+    try:
+        private = load_pem_private_key(key.encode(), password=None)
+    except (ValueError, TypeError):
+        return "no private key that can be read under tls.key or key"
+    chain = x509.load_pem_x509_certificates(certificate.encode())
+    return "" if private.public_key() == chain[0].public_key() else "its key is not the key of its certificate"
+
+
+def _wrong_certificates(text: str) -> str:
+    try:
+        return "" if x509.load_pem_x509_certificates(text.encode()) else "nothing there"
+    except ValueError:
+        return "no PEM certificate there"

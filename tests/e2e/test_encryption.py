@@ -1,0 +1,103 @@
+"""Mutual TLS between Pods and TLS at the gateway, seen from outside with real kubectl, curl and openssl."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Shell
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("kubectl")]
+
+LOAD = Path(__file__).with_name("load.py")
+MODE = """cat <<EOF | kubectl apply -f -
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{name: default, namespace: istio-system}}
+spec: {{mtls: {{mode: {mode}}}}}
+EOF"""
+OUTSIDER = """kubectl create namespace plain && cat <<EOF | kubectl apply -n plain -f -
+apiVersion: v1
+kind: Pod
+metadata: {name: curl}
+spec: {containers: [{name: curl, image: curlimages/curl, command: [sleep, infinity]}]}
+EOF"""
+# As the tutorial writes it, with a route to something that answers.
+MY_GATEWAY = """cat <<EOF | kubectl apply -f -
+apiVersion: networking.istio.io/v1beta1
+kind: Gateway
+metadata: {name: my-gateway}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 80, name: http, protocol: HTTP}
+    hosts: [myapp.example.com, "*.example.com"]
+  - port: {number: 443, name: https, protocol: HTTPS}
+    tls: {mode: SIMPLE, credentialName: tls-secret}
+    hosts: [secure.example.com]
+---
+apiVersion: networking.istio.io/v1beta1
+kind: VirtualService
+metadata: {name: my-app}
+spec:
+  hosts: [myapp.example.com, secure.example.com]
+  gateways: [my-gateway]
+  http: [{route: [{destination: {host: productpage, port: {number: 9080}}}]}]
+EOF"""
+ASK_OUTSIDE = "kubectl exec -n plain curl -- curl -sS -m 3 http://reviews.default:9080/reviews/0"
+
+
+def node_port(shell: Shell, name: str) -> str:
+    path = f'{{.spec.ports[?(@.name=="{name}")].nodePort}}'
+    return shell.ok(f"kubectl -n istio-system get service istio-ingressgateway -o jsonpath='{path}'")
+
+
+@pytest.fixture(scope="module")
+def address(shell: Shell) -> str:
+    """Of the node, with Bookinfo running."""
+    shell.ok("mizzen demo")
+    shell.ok('eval "$(mizzen env)"')
+    return shell.ok("minikube ip")
+
+
+def test_strict_and_back_under_load_loses_nothing(shell: Shell, address: str) -> None:
+    shell.ok(OUTSIDER)
+    shell.ok("kubectl wait -n plain --for=condition=ready pod/curl --timeout=60s")
+    assert '"reviews"' in shell.ok(ASK_OUTSIDE)
+    url = f"http://{address}:{node_port(shell, 'http2')}/productpage"
+    shell.ok(f"({sys.executable} {LOAD} {url} --rate 10 --seconds 10 --methods GET > load.json) &")
+    for mode in ("STRICT", "PERMISSIVE", "STRICT"):
+        shell.ok("sleep 2")
+        shell.ok(MODE.format(mode=mode))
+    shell.ok("wait")
+    report = json.loads(shell.ok("cat load.json"))
+    assert (report["sent"], report["failed"]) == (100, 0), report
+    code, output = shell.run(ASK_OUTSIDE)
+    assert code != 0 and "reset by peer" in output
+    assert "2/2" in shell.ok("kubectl get pods -l app=reviews"), "probes go on under STRICT"
+    assert "(STRICT)" in shell.run("mizzen status")[1]
+
+
+def test_the_tutorials_gateway_waits_for_its_secret(shell: Shell, address: str) -> None:
+    http, https = node_port(shell, "http2"), node_port(shell, "https")
+    secure = f"curl -sS --cacert c.pem --resolve secure.example.com:{https}:{address} -o /dev/null -w '%{{http_code}}'"
+    page = f"https://secure.example.com:{https}/productpage"
+    shell.ok(
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout k.pem -out c.pem -days 3 -subj /CN=secure.example.com"
+        " -addext subjectAltName=DNS:secure.example.com,DNS:other.example.com"
+    )
+    shell.ok(MY_GATEWAY)
+    shell.ok("sleep 1")
+    assert shell.ok(
+        f"curl -sS -H 'Host: myapp.example.com' -o /dev/null -w '%{{http_code}}' http://{address}:{http}/productpage"
+    ) == ("200")
+    assert shell.run(f"{secure} {page}")[0] == 35
+    told = shell.ok("kubectl get gateways.networking.istio.io my-gateway -o jsonpath='{.status.conditions[0].message}'")
+    assert "Secret tls-secret is not in namespace istio-system" in told
+    shell.ok("kubectl create secret tls tls-secret -n istio-system --cert=c.pem --key=k.pem")
+    shell.ok("sleep 1")
+    assert shell.ok(f"{secure} {page}") == "200"
+    assert shell.ok(f"{secure} -H 'Host: other.example.com' {page}") == "421"

@@ -1,0 +1,201 @@
+"""TLS at the edge of the mesh: a real gateway Envoy, Secrets, and Python's TLS as the client."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from msgspec.structs import replace
+
+from envoy_judge import Judge, Mesh, free_port, judge
+from mizzen.ca.authority import new_root, sign_serving
+from mizzen.envoy.resources import Resources
+from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.view import Proxy
+from stories import Scopes, objects, scopes, world
+
+pytestmark = pytest.mark.process
+
+GATEWAY = Proxy(namespace="istio-system", name="in-1", labels={"istio": "ingressgateway"})
+REFUSED = "refused"
+
+
+class Authority:
+    """Whoever signs for the world outside."""
+
+    def __init__(self, folder: Path, name: str = "outside") -> None:
+        self.name = name
+        self._folder = folder
+        self._root = new_root(name, datetime.now(UTC), x509.random_serial_number())
+        self.pem = self._root.to_pem()[0].decode()
+
+    def pair(self, name: str) -> tuple[str, str]:
+        """Certificate and key."""
+        key, chain = sign_serving(self._root, [name], datetime.now(UTC), x509.random_serial_number())
+        return chain.decode(), key.decode()
+
+    def file(self, name: str) -> Path:
+        """Certificate and key in one file."""
+        path = self._folder / f"{self.name}-{name}.pem"
+        path.write_text("".join(self.pair(name)))
+        return path
+
+
+def secret(name: str, **entries: str) -> str:
+    data = "".join(f"  {key}: {base64.b64encode(text.encode()).decode()}\n" for key, text in entries.items())
+    return f"---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: istio-system}}\ndata:\n{data}"
+
+
+def tls_secret(name: str, pair: tuple[str, str], **more: str) -> str:
+    return secret(name, **{"tls.crt": pair[0], "tls.key": pair[1]}, **more)
+
+
+def gateway(name: str, host: str, settings: str) -> str:
+    """A server for a host, and a VirtualService that answers 204 there."""
+    return f"""
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: {name}}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers: [{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [{host}], tls: {{{settings}}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {name}}}
+spec: {{hosts: [{host}], gateways: [{name}], http: [{{directResponse: {{status: 204}}}}]}}
+"""
+
+
+class Edge:
+    """A gateway that listens on a port of this machine."""
+
+    def __init__(self, envoy: Judge, authority: Authority) -> None:
+        self.port = free_port()
+        self._envoy = envoy
+        self._authority = authority
+
+    async def serve(self, *given: str) -> None:
+        assert await self._envoy.refusals(self._told("".join(given))) == []
+
+    def _told(self, given: str) -> Resources:
+        snapshot = Snapshot.of(objects(given))
+        found = scopes(snapshot, GATEWAY, gateway=True).gateway
+        assert found is not None
+        here = replace(found, servers=tuple(replace(each, port=self.port) for each in found.servers))
+        return world(Scopes(None, None, here), snapshot, "istio-system")
+
+    async def get(self, sni: str, host: str = "", certificate: Path | None = None, **limits: Any) -> str:
+        """The status, or `refused`. Waits for a listener that is not there yet."""
+        context = ssl.create_default_context(cadata=self._authority.pem)
+        context.set_alpn_protocols(["http/1.1"])
+        for key, value in limits.items():
+            setattr(context, key, value)
+        if certificate is not None:
+            context.load_cert_chain(certificate)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    return await self._ask(sni, host or sni, context)
+                except ConnectionRefusedError:
+                    await asyncio.sleep(0.02)
+                except (OSError, asyncio.IncompleteReadError):
+                    return REFUSED
+
+    async def _ask(self, sni: str, host: str, context: ssl.SSLContext) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context, server_hostname=sni)
+        try:
+            writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            return (await reader.readuntil(b"\r\n")).split()[1].decode()
+        finally:
+            writer.close()
+
+    async def until(self, wanted: str, sni: str) -> None:
+        async with asyncio.timeout(5):
+            while await self.get(sni) != wanted:  # noqa: ASYNC110 - nobody tells when a change is in force
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def edge(folder: Path, authority: Authority) -> AsyncIterator[Edge]:
+    async with judge(folder, workload=Mesh().workload("in", "istio-system")) as envoy:
+        yield Edge(envoy, authority)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+async def test_a_missing_secret_refuses_its_own_hosts_and_no_others(tmp_path: Path, authority: Authority) -> None:
+    wild = gateway("wild", '"*.a.org"', "mode: SIMPLE, credentialName: wild")
+    exact = gateway("exact", "x.a.org", "mode: SIMPLE, credentialName: exact")
+    certificates = tls_secret("wild", authority.pair("*.a.org"))
+    async with edge(tmp_path, authority) as gate:
+        await gate.serve(wild, exact, certificates)
+        assert await gate.get("y.a.org") == "204"
+        assert await gate.get("x.a.org") == REFUSED
+        await gate.serve(wild, exact, certificates, tls_secret("exact", authority.pair("x.a.org")))
+        await gate.until("204", "x.a.org")
+        assert await gate.get("x.a.org", "y.a.org") == "421"
+        assert await gate.get("nobody.org") == REFUSED
+
+
+async def test_a_renewed_certificate_is_shown_at_once(tmp_path: Path, authority: Authority) -> None:
+    other = Authority(tmp_path, "other")
+    entry = gateway("gw", "a.org", "mode: SIMPLE, credentialName: c")
+    async with edge(tmp_path, authority) as gate:
+        await gate.serve(entry, tls_secret("c", other.pair("a.org")))
+        assert await gate.get("a.org") == REFUSED
+        await gate.serve(entry, tls_secret("c", authority.pair("a.org")))
+        await gate.until("204", "a.org")
+
+
+async def test_whom_clients_must_be(tmp_path: Path, authority: Authority) -> None:
+    strangers = Authority(tmp_path, "strangers")
+    known, unknown, other = authority.file("client"), strangers.file("client"), authority.file("somebody")
+    certificate = tls_secret("c", authority.pair("a.org"), **{"ca.crt": authority.pem})
+    async with edge(tmp_path, authority) as gate:
+        await gate.serve(gateway("gw", "a.org", "mode: MUTUAL, credentialName: c"), certificate)
+        found = [await gate.get("a.org", certificate=each) for each in (None, known, unknown)]
+        assert found == [REFUSED, "204", REFUSED]
+        await gate.serve(
+            gateway("gw", "a.org", "mode: MUTUAL, credentialName: c, subjectAltNames: [client]"), certificate
+        )
+        await asyncio.sleep(0.5)
+        assert [await gate.get("a.org", certificate=each) for each in (known, other)] == ["204", REFUSED]
+        await gate.serve(gateway("gw", "a.org", "mode: OPTIONAL_MUTUAL, credentialName: c"), certificate)
+        await gate.until("204", "a.org")
+        assert [await gate.get("a.org", certificate=each) for each in (known, unknown)] == ["204", REFUSED]
+
+
+async def test_versions_are_limited(tmp_path: Path, authority: Authority) -> None:
+    old, new = {"maximum_version": ssl.TLSVersion.TLSv1_2}, {"minimum_version": ssl.TLSVersion.TLSv1_3}
+    certificate = tls_secret("c", authority.pair("a.org"))
+    async with edge(tmp_path, authority) as gate:
+        await gate.serve(
+            gateway("gw", "a.org", "mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_3"), certificate
+        )
+        assert [await gate.get("a.org", **limits) for limits in (old, new)] == [REFUSED, "204"]
+
+
+async def test_certificates_of_the_mesh_serve_at_a_gateway_too(tmp_path: Path, authority: Authority) -> None:
+    mesh = Mesh()
+    pair = mesh.workload("client")
+    certificate = tmp_path / "client.pem"
+    certificate.write_bytes(pair.chain + pair.key)
+    async with judge(tmp_path, workload=mesh.workload("in", "istio-system")) as envoy:
+        gate = Edge(envoy, authority)
+        await gate.serve(gateway("gw", "a.org", "mode: ISTIO_MUTUAL"))
+        anybody = {"check_hostname": False, "verify_mode": ssl.CERT_NONE}
+        assert await gate.get("a.org", certificate=certificate, **anybody) == "204"
+        assert await gate.get("a.org", **anybody) == REFUSED
