@@ -123,7 +123,7 @@ class Stage:
         (self.folder / "kubeconfig").write_text(yaml.safe_dump(config))
         for name, content in story.files.items():
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / name).write_text(self._told(content))
+            (self.folder / name).write_text(self._document(content))
         done = self.kubectl(["create", "namespace", self.namespace])
         assert done.returncode == 0, done.stderr
 
@@ -134,15 +134,17 @@ class Stage:
         self.kubectl(["delete", "namespace", self.namespace, "--wait=false"])
 
     def _told(self, text: str) -> str:
+        return str(text).replace("$NS", self.namespace)
+
+    def _document(self, text: str) -> str:
         """Older clients take a text that begins with a brace for JSON."""
-        text = str(text)
-        return ("---\n" if text.startswith("{") else "") + text.replace("$NS", self.namespace)
+        return ("---\n" if text.startswith("{") else "") + self._told(text)
 
     def _step(self, step: dict[str, Any]) -> None:
         deadline = time.monotonic() + (SOON_SECONDS if step.get("soon") else 0)
         words = shlex.split(self._told(step["run"]))
         while True:
-            done = self.kubectl(words, self._told(step.get("given", "")), step.get("editor", ""))
+            done = self.kubectl(words, self._document(step.get("given", "")), step.get("editor", ""))
             wrong = self._judge(step, done)
             if not wrong:
                 return

@@ -20,6 +20,12 @@ _RENAMED = {
 _BACK = {core: name for name, core in _RENAMED.items()}
 
 
+def core_path(path: str) -> str:
+    """What a field selector's path is called in the core face."""
+    first, dot, rest = path.partition(".")
+    return f"{_RENAMED.get(first, first)}{dot}{rest}"
+
+
 def from_core(event: JSON) -> JSON:
     """An events.k8s.io/v1 Event."""
     return {**{_BACK.get(key, key): value for key, value in event.items()}, "apiVersion": "events.k8s.io/v1"}

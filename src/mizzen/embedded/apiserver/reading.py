@@ -9,7 +9,7 @@ import base64
 import binascii
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import msgspec
@@ -48,6 +48,8 @@ class Filter:
 def parse_filter(target: Target, labels: str, fields: str) -> Filter:
     """Raises 400."""
     parsed = selectors.parse_fields(fields)
+    if target.resource.group == "events.k8s.io":
+        parsed = tuple(replace(each, path=events_group.core_path(each.path)) for each in parsed)
     version = target.kind.crd_version or {}
     extra = frozenset(each["jsonPath"].lstrip(".") for each in version.get("selectableFields") or ())
     selectors.check_fields(parsed, target.kind.storage, extra)
