@@ -7,7 +7,7 @@ from typing import Any
 
 _REASONS: Mapping[str, tuple[str, ...]] = {
     "metrics, traces and access-log services are not served yet": (
-        *("enableEnvoyAccessLogService", "enableTracing", "defaultProviders", "extensionProviders"),
+        *("enableEnvoyAccessLogService", "enableTracing", "defaultProviders"),
         *("inboundClusterStatName", "outboundClusterStatName", "defaultConfig.tracing"),
         *("defaultConfig.tracingServiceName", "defaultConfig.envoyAccessLogService"),
         *("defaultConfig.envoyMetricsService", "defaultConfig.statsdUdpAddress", "defaultConfig.statsCompression"),
