@@ -110,7 +110,7 @@ def certificate(root: Root, namespace: str) -> dict[str, str]:
     identity = Identity("cluster.local", namespace, "default")
     csr, serial = signing_request(key, str(identity)), secrets.randbits(64)
     chain = sign_workload(root, csr, identity, datetime.now(UTC), timedelta(hours=1), serial)
-    return {"key": private_key_pem(key).decode(), "chain": "".join(chain), "root": trust.root_pem(root)}
+    return {"key": private_key_pem(key).decode(), "chain": "".join(chain), "root": root.trusted}
 
 
 def node_id(size: Size, number: int, replica: int) -> str:
