@@ -4,28 +4,8 @@ from __future__ import annotations
 
 from mizzen.api.legality.finding import Finding, Findings, warning
 from mizzen.api.networking import FaultAbort, FaultDelay, HTTPFaultInjection, Percent
+from mizzen.api.values import GRPC_STATUSES
 
-GRPC_STATUSES = frozenset(
-    {
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    }
-)
 _SMALLEST = 0.0001
 
 

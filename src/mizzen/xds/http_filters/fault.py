@@ -5,35 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from mizzen.api.networking import FaultAbort, FaultDelay, HTTPFaultInjection, Percent
+from mizzen.api.values import GRPC_STATUSES
 from mizzen.envoy.messages import HTTPFault, HttpFilter, Message, typed
 from mizzen.xds.percentages import fractional_percent
 
 NAME = "envoy.filters.http.fault"
 
-GRPC_CODES = {
-    name: code
-    for code, name in enumerate(
-        (
-            "OK",
-            "CANCELLED",
-            "UNKNOWN",
-            "INVALID_ARGUMENT",
-            "DEADLINE_EXCEEDED",
-            "NOT_FOUND",
-            "ALREADY_EXISTS",
-            "PERMISSION_DENIED",
-            "RESOURCE_EXHAUSTED",
-            "FAILED_PRECONDITION",
-            "ABORTED",
-            "OUT_OF_RANGE",
-            "UNIMPLEMENTED",
-            "INTERNAL",
-            "UNAVAILABLE",
-            "DATA_LOSS",
-            "UNAUTHENTICATED",
-        )
-    )
-}
+GRPC_CODES = {name: code for code, name in enumerate(GRPC_STATUSES)}
 """https://grpc.io/docs/guides/status-codes/, in order of their numbers."""
 
 
