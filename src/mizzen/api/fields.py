@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mizzen.api.ignored import LEDGER, Entry
-from mizzen.api.registry import KINDS, Kind
+from mizzen.api.registry import KINDS, KUBERNETES_KINDS, Kind
 from mizzen.api.unknown import bare_type
 
 
@@ -59,7 +59,7 @@ def table() -> str:
         "`scripts/build_field_table.py`. ✔ takes effect; **refused** is not accepted, with the reason; **told** is",
         "accepted with a warning. All served versions of a kind are equal.",
     ]
-    for kind in KINDS:
+    for kind in (*KINDS, *KUBERNETES_KINDS):
         lines += ["", f"## {kind.kind}", "", f"`{kind.group}`: {', '.join(kind.versions)}", ""]
         whole = next((entry for entry in LEDGER if entry.kind == kind.kind and not entry.path), None)
         lines += [f"**Refused**: {whole.reason}."] if whole else _rows(kind)

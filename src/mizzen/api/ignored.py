@@ -119,6 +119,15 @@ _SECURITY = (
     ),
 )
 
+_ONLY_SERVICES = "only Services are served; requests to anything else get 503"
+_INGRESS = (
+    *(
+        Entry(kind="Ingress", path=f"{path}.resource", reason=_ONLY_SERVICES, verdict="warn")
+        for path in ("spec.defaultBackend", "spec.rules[].http.paths[].backend")
+    ),
+    Entry(kind="IngressClass", path="spec.parameters", reason="Istio ignores this field, too", verdict="warn"),
+)
+
 _REFUSED_BY_ISTIO = (
     ("Gateway", "spec.servers[].port.targetPort"),
     ("VirtualService", "spec.http[].fault.delay.exponentialDelay"),
@@ -131,6 +140,7 @@ LEDGER: tuple[Entry, ...] = (
     *_VIRTUAL_SERVICE,
     *_DESTINATION_RULE,
     *_SECURITY,
+    *_INGRESS,
     *(
         Entry(kind=kind, path=path, reason="**refused**, as by Istio", verdict="follows")
         for kind, path in _REFUSED_BY_ISTIO

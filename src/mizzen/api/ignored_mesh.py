@@ -23,9 +23,6 @@ _REASONS: Mapping[str, tuple[str, ...]] = {
         ),
     ),
     "endpoints are not chosen by locality yet": ("localityLbSetting", "zoneAwareLbSetting"),
-    "Ingress objects are not served yet": (
-        *("ingressClass", "ingressService", "ingressSelector", "ingressControllerMode"),
-    ),
     "this setting is not served yet": (
         *("discoverySelectors", "configSources", "proxyHttpPort", "serviceSettings", "serviceScopeConfigs"),
         *("serviceEntryVisibility", "hboneIdleTimeout", "defaultTrafficPolicy.outlierDetection"),

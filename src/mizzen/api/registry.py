@@ -1,10 +1,13 @@
-"""The one list of Istio's kinds: CRDs, watches, admission and names in the CLI all derive from it."""
+"""The one list of Istio's kinds: CRDs, watches, admission and names in the CLI all derive from it.
+
+Beside them stand Kubernetes' own kinds that the mesh serves: the API server has those already, and checks them.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mizzen.api import authorization, mesh_shape, networking, peer_authentication, telemetry
+from mizzen.api import authorization, ingress, mesh_shape, networking, peer_authentication, telemetry
 from mizzen.api.base import Model, Object
 
 
@@ -130,7 +133,12 @@ KINDS: tuple[Kind, ...] = (
     _kind(EXTENSIONS, telemetry.TrafficExtension, "trafficextensions", AGE, versions=("v1alpha1",), spec_required=True),
 )
 
-_BY_NAME = {(kind.group, kind.kind): kind for kind in KINDS}
+KUBERNETES_KINDS: tuple[Kind, ...] = (
+    _kind("networking.k8s.io", ingress.Ingress, "ingresses", versions=("v1",), short_names=("ing",)),
+    _kind("networking.k8s.io", ingress.IngressClass, "ingressclasses", versions=("v1",)),
+)
+
+_BY_NAME = {(kind.group, kind.kind): kind for kind in (*KINDS, *KUBERNETES_KINDS)}
 GROUPS = frozenset(kind.group for kind in KINDS)
 
 

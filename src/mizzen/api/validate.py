@@ -13,6 +13,7 @@ from mizzen.api.legality.destination_rule import destination_rule
 from mizzen.api.legality.finding import Finding, Findings, warning
 from mizzen.api.legality.gateway import gateway
 from mizzen.api.legality.generic import everywhere
+from mizzen.api.legality.ingress import ingress
 from mizzen.api.legality.metadata import metadata
 from mizzen.api.legality.peer_authentication import peer_authentication
 from mizzen.api.legality.request_authentication import request_authentication
@@ -37,6 +38,7 @@ _API_SERVERS_OWN = {
 
 _RULES: Mapping[str, Callable[[Any], Findings]] = {
     "Gateway": gateway,
+    "Ingress": ingress,
     "VirtualService": virtual_service,
     "DestinationRule": destination_rule,
     "AuthorizationPolicy": authorization_policy,
@@ -46,7 +48,7 @@ _RULES: Mapping[str, Callable[[Any], Findings]] = {
 
 
 def validate(document: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """All findings about one object of an Istio kind; () for objects of other groups. Errors mean: do not accept it."""
+    """All findings about one object of a kind that the mesh serves; () for others. Errors mean: do not accept it."""
     return _about(document, (*_legality(document), *_effect(document)))
 
 

@@ -32,6 +32,7 @@ from mizzen.controlplane import web as pages
 from mizzen.controlplane.admission import injected, validated
 from mizzen.controlplane.debug import Debug
 from mizzen.controlplane.fleet import Fleet
+from mizzen.controlplane.ingress_status import IngressStatusWriter
 from mizzen.controlplane.keys import KeyFetcher
 from mizzen.controlplane.push import Pace, touched
 from mizzen.controlplane.status import StatusWriter
@@ -98,6 +99,7 @@ class ControlPlane:
         self._began = 0.0
         self._watching = Watching(api, self._wake)
         self._status = StatusWriter(api, settings.name)
+        self._ingresses = IngressStatusWriter(api, settings.name)
         self._keys = KeyFetcher(self._learned)
         self._learnings: list[Change] = []
         self._pace = Pace()
@@ -127,6 +129,7 @@ class ControlPlane:
         self._judgeable.set()
         tasks.create_task(self._judge_forever())
         tasks.create_task(self._status.run())
+        tasks.create_task(self._ingresses.run())
         tasks.create_task(self._keys.run())
 
     # Serving
@@ -237,7 +240,9 @@ class ControlPlane:
             await self._judgeable.wait()
             await self.fleet.at_rest(JUDGED_WITHIN)
             self._judgeable.clear()
-            self._status.settle(self.snapshot, self.fleet.views.problems(), self._watching.undecodable)
+            problems = self.fleet.views.problems()
+            self._status.settle(self.snapshot, problems, self._watching.undecodable)
+            self._ingresses.settle(self.snapshot, problems)
 
     def _apply(self, changes: list[Change]) -> bool:
         """Whether that makes a difference."""

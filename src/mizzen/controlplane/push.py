@@ -18,6 +18,7 @@ from mizzen.scope.credentials import wanted_secrets
 from mizzen.scope.endpoints import behind, slice_owner
 from mizzen.scope.hosts import service_host
 from mizzen.scope.inbound import selecting
+from mizzen.scope.ingresses import translated
 from mizzen.scope.services import catalog
 from mizzen.scope.snapshot import Change, Snapshot
 
@@ -81,8 +82,9 @@ def touched(before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> Tou
 
 
 def _is_wanted(snapshot: Snapshot, secret: str) -> bool:
-    """Whether some Gateway asks for a Secret of that name."""
-    servers = (server for one in snapshot.table(Gateway) for server in one.spec.servers)
+    """Whether some Gateway or Ingress asks for a Secret of that name."""
+    gateways = (*snapshot.table(Gateway), *translated(snapshot).gateways)
+    servers = (server for one in gateways for server in one.spec.servers)
     return any(secret in wanted_secrets(server.tls) for server in servers if server.tls is not None)
 
 

@@ -10,11 +10,12 @@ from mizzen.api import base, core
 from mizzen.api.apps import ReplicaSet
 from mizzen.api.decode import Undecodable, convert
 from mizzen.api.discovery import EndpointSlice
+from mizzen.api.ingress import Ingress, IngressClass
 from mizzen.api.registry import KINDS
 from mizzen.kube.api import WELL_KNOWN, Api, Resource
 from mizzen.kube.informer import Informer
 from mizzen.kube.reflector import Change as Observed
-from mizzen.kube.reflector import Key
+from mizzen.kube.reflector import Key, same_intent
 from mizzen.scope.credentials import KEYS
 from mizzen.scope.snapshot import SYSTEM_NAMESPACE, WATCHED, Change
 
@@ -34,6 +35,8 @@ CORE_KINDS: dict[Kind, Resource] = {
     core.ConfigMap: WELL_KNOWN.configmaps,
     core.Secret: WELL_KNOWN.secrets,
     ReplicaSet: WELL_KNOWN.replicasets,
+    Ingress: WELL_KNOWN.ingresses,
+    IngressClass: WELL_KNOWN.ingressclasses,
 }
 
 
@@ -65,6 +68,11 @@ def _replica_set(obj: JSON) -> JSON:
     return {"metadata": _without_bookkeeping(obj)["metadata"]}
 
 
+def _same_addresses(old: JSON, new: JSON) -> bool:
+    """The status of a Service says where the gateway can be reached, and that is what Ingresses tell."""
+    return same_intent(old, new) and old.get("status") == new.get("status")
+
+
 _REDUCED: dict[Kind, Callable[[JSON], JSON]] = {core.Pod: _pod, core.Secret: _secret, ReplicaSet: _replica_set}
 
 
@@ -80,7 +88,8 @@ class Watching:
         for kind, resource in {**CORE_KINDS, **MESH_KINDS}.items():
             namespace = SYSTEM_NAMESPACE if kind is core.ConfigMap else None
             reduce = _REDUCED.get(kind, _without_bookkeeping)
-            informer = Informer(api, resource, namespace, reduce=reduce)
+            same = _same_addresses if kind is core.Service else same_intent
+            informer = Informer(api, resource, namespace, same=same, reduce=reduce)
             informer.subscribe(lambda changes, kind=kind: self._observed(kind, changes))  # type: ignore[misc]
             self.informers[kind] = informer
 

@@ -225,6 +225,10 @@ class WellKnown:
             False,
         )
     )
+    ingresses: Resource = field(default=Resource("networking.k8s.io", "v1", "ingresses", "Ingress"))
+    ingressclasses: Resource = field(
+        default=Resource("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False)
+    )
     tokenreviews: Resource = field(
         default=Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
     )

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mizzen.api.base import Problem, Resource
+from mizzen.api.ingress import Ingress
 from mizzen.api.networking import Destination, DestinationRule, Gateway, HTTPRoute, TCPRoute, TLSRoute, VirtualService
 from mizzen.scope.destination_rules import Rulebook, lookup, rulebook
 from mizzen.scope.guards import policy_problems
 from mizzen.scope.hosts import full_name, intersection, is_wildcard, subset_of
+from mizzen.scope.ingress_references import ingress_problems, ingress_references
 from mizzen.scope.memo import Memo
 from mizzen.scope.mtls import peer_policies
 from mizzen.scope.opened import Opened, missing_for
@@ -40,6 +42,8 @@ def dangling(snapshot: Snapshot, obj: Resource) -> tuple[Problem, ...]:
         return memo(_destination_rule, services, obj)
     if isinstance(obj, Gateway):
         return memo(_gateway, obj)
+    if isinstance(obj, Ingress):
+        return ingress_references(snapshot, obj)
     return ()
 
 
@@ -55,6 +59,7 @@ def findings(snapshot: Snapshot) -> tuple[Problem, ...]:
         *snapshot.memo(_conflicting_hosts, all_routes(snapshot)),
         *peer_policies(snapshot).problems(),
         *policy_problems(snapshot),
+        *ingress_problems(snapshot),
     )
 
 

@@ -16,6 +16,7 @@ from mizzen.scope.gateways import Answers, Served, servers
 from mizzen.scope.groups import groups, hash_policies
 from mizzen.scope.guards import guards
 from mizzen.scope.inbound import inbound, own_services
+from mizzen.scope.ingresses import Translated, about_ingress, translated
 from mizzen.scope.model import (
     Fallthrough,
     GatewayScope,
@@ -61,6 +62,7 @@ def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
     served = memo(
         _served,
         snapshot.table(Gateway),
+        translated(snapshot),
         own,
         frozenset(view.container_ports),
         all_routes(snapshot),
@@ -75,6 +77,7 @@ def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
 
 def _served(
     table: Table[Gateway],
+    ingress: Translated,
     own: tuple[MeshService, ...],
     ports: frozenset[tuple[str, int]],
     routes: AllRoutes,
@@ -83,10 +86,10 @@ def _served(
     client: Client,
     secrets: Secrets,
 ) -> Served:
-    kept, problems = opened(selected_gateways(table, client.labels), own, dict(ports))
+    kept, problems = opened(selected_gateways((*table, *ingress.gateways), client.labels), own, dict(ports))
     answers = Answers(routes=routes, services=services, hashing=hashing, client=client, secrets=secrets)
     found = servers(kept, answers)
-    return replace(found, problems=(*problems, *found.problems))
+    return replace(found, problems=tuple(about_ingress(one, ingress) for one in (*problems, *found.problems)))
 
 
 def _gateway_scope(served: Served, found: tuple[Group, ...], guarding: Guards, mesh: MeshConfig) -> GatewayScope:

@@ -26,6 +26,7 @@ from mizzen.api.networking import (
 )
 from mizzen.api.networking import Destination as Wanted
 from mizzen.scope.hosts import HostIndex, full_name, matches
+from mizzen.scope.ingresses import translated
 from mizzen.scope.memo import Memo
 from mizzen.scope.model import Destination, Mirror, Protocol, Rule, Source
 from mizzen.scope.services import MeshService
@@ -86,6 +87,12 @@ def routing(virtual_service: VirtualService, export_default: tuple[str, ...]) ->
     )
 
 
+def ingress_routing(virtual_service: VirtualService) -> Routing:
+    """Of one that stands for Ingresses: their hosts are what clients say, never short for a Service."""
+    made = routing(virtual_service, virtual_service.spec.export_to)
+    return replace(made, hosts=virtual_service.spec.hosts)
+
+
 def _wanted(spec: VirtualServiceSpec) -> Iterator[Wanted]:
     for http in spec.http:
         yield from (route.destination for route in http.route)
@@ -132,9 +139,12 @@ class MeshRoutes:
 class AllRoutes:
     """Every VirtualService of the mesh."""
 
-    def __init__(self, memo: Memo, table: Iterable[VirtualService], mesh: MeshConfig) -> None:
+    def __init__(
+        self, memo: Memo, table: Iterable[VirtualService], mesh: MeshConfig, ingress: tuple[VirtualService, ...] = ()
+    ) -> None:
+        """`ingress` are those that stand for Ingresses."""
         default = mesh.default_virtual_service_export_to
-        everything = [memo(routing, one, default) for one in table]
+        everything = [memo(routing, one, default) for one in table] + [memo(ingress_routing, one) for one in ingress]
         self.everything = tuple(sorted(everything, key=lambda one: one.object.age_key))
         self._mesh = tuple(one for one in everything if MESH in one.gateways)
         self._special = frozenset().union(*(one.audience.named for one in self._mesh))
@@ -153,7 +163,7 @@ class AllRoutes:
 
 def all_routes(snapshot: Snapshot) -> AllRoutes:
     memo = snapshot.memo
-    return memo(AllRoutes, memo, snapshot.table(VirtualService), snapshot.mesh)
+    return memo(AllRoutes, memo, snapshot.table(VirtualService), snapshot.mesh, translated(snapshot).virtual_services)
 
 
 def mesh_routes(snapshot: Snapshot, namespace: str) -> MeshRoutes:

@@ -16,6 +16,7 @@ from mizzen.api.core import ConfigMap, Namespace, Node, Pod, Secret, Service
 from mizzen.api.decode import Undecodable
 from mizzen.api.discovery import EndpointSlice
 from mizzen.api.documents import parse_settings
+from mizzen.api.ingress import Ingress, IngressClass
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import DestinationRule, Gateway, VirtualService
 from mizzen.api.peer_authentication import PeerAuthentication
@@ -57,6 +58,8 @@ WATCHED: tuple[type[Resource], ...] = (
     PeerAuthentication,
     AuthorizationPolicy,
     RequestAuthentication,
+    Ingress,
+    IngressClass,
     KeySet,
 )
 """The kinds that a snapshot keeps; a change of any other kind is ignored."""

@@ -9,11 +9,11 @@ import pytest
 from mizzen.api.documents import load
 from mizzen.api.fields import fields, table
 from mizzen.api.ignored import LEDGER, Entry
-from mizzen.api.registry import KINDS
+from mizzen.api.registry import KINDS, KUBERNETES_KINDS
 from mizzen.api.validate import validate
 
 ROOT = Path(__file__).parents[3]
-BY_NAME = {kind.kind: kind for kind in KINDS}
+BY_NAME = {kind.kind: kind for kind in (*KINDS, *KUBERNETES_KINDS)}
 
 
 @pytest.mark.parametrize("entry", LEDGER, ids=lambda entry: f"{entry.kind}:{entry.path}")

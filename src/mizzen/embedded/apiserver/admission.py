@@ -30,6 +30,9 @@ NEEDS_SPEC = frozenset(
     }
 )
 """What is prepared from its spec, before validation can say that there is none."""
+INGRESSES = "ingresses.networking.k8s.io"
+CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 STORED_ONLY = frozenset(
     {
         "networkpolicies.networking.k8s.io",
@@ -133,7 +136,11 @@ class AdmissionChain:
             raise _terminating(operation)
 
     def _own_plugins(self, operation: Operation) -> None:
-        if operation.kind.storage != "pods" or operation.verb != "CREATE" or operation.obj is None:
+        if operation.verb != "CREATE" or operation.obj is None:
+            return
+        if operation.kind.storage == INGRESSES:
+            self._use_default_class(operation.obj)
+        if operation.kind.storage != "pods":
             return
         pod = operation.obj
         if not isinstance(pod.get("spec"), dict):
@@ -141,6 +148,18 @@ class AdmissionChain:
         self._use_service_account(operation, pod)
         pods.add_tolerations(pod)
         self._set_priority(operation, pod)
+
+    def _use_default_class(self, ingress: JSON) -> None:
+        """The newest of the IngressClasses that are marked as the default one."""
+        annotations = ingress["metadata"].get("annotations") or {}
+        spec = ingress.get("spec")
+        if not isinstance(spec, dict) or spec.get("ingressClassName") is not None or CLASS_ANNOTATION in annotations:
+            return
+        classes = [one.document()["metadata"] for one in self.store.entries("ingressclasses.networking.k8s.io")]
+        marked = [one for one in classes if (one.get("annotations") or {}).get(DEFAULT_CLASS) == "true"]
+        by_name = sorted(marked, key=lambda one: str(one["name"]))
+        for newest in sorted(by_name, key=lambda one: str(one["creationTimestamp"]), reverse=True)[:1]:
+            spec["ingressClassName"] = newest["name"]
 
     def _use_service_account(self, operation: Operation, pod: JSON) -> None:
         name = pod["spec"].get("serviceAccountName") or pod["spec"].get("serviceAccount") or "default"
