@@ -213,10 +213,12 @@ def test_init_killed_at_random_moments(paths):
 
 
 def test_a_container_has_a_root_of_its_own(node):
-    listing = node.output("ls", "sh", "-c", "ls / /root /home; touch /usr/x; touch /tmp/x && echo wrote; hostname; pwd")
+    file = f"/tmp/{random.getrandbits(64):x}"
+    script = f"ls / /root /home; touch /usr/x; touch {file} && echo wrote; hostname; pwd"
+    listing = node.output("ls", "sh", "-c", script)
     assert "usr" in listing and "lost+found" not in listing
     assert "Read-only file system" in listing and "wrote" in listing and "web-0" in listing
-    assert not Path("/tmp/x").exists()
+    assert not Path(file).exists()
     assert node.exit_of("ls").code == 0
 
 

@@ -73,6 +73,10 @@ def test_port_forward(kubeconfig: Path, client: Client, home: Path, tmp_path: Pa
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(home)}
     try:
         stage.kubectl(["wait", "--for=condition=ready", "pod/web", "-n", "default", "--timeout=60s"])
+        # Newer clients give up at the first connection that is refused.
+        stage.kubectl(
+            ["exec", "web", "-n", "default", "--", "sh", "-c", "until curl -s localhost:8080 >&2; do :; done"]
+        )
         forward = subprocess.Popen(
             [client.path, "port-forward", "-n", "default", "pod/web", ":8080"],
             env=environment,

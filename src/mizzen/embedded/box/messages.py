@@ -98,9 +98,11 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seq: int
-    op: Literal["list", "create_sandbox", "remove_sandbox", "run", "signal", "forget", "adopt"]
+    op: Literal["list", "create_sandbox", "remove_sandbox", "run", "signal", "forget", "adopt", "close"]
     id: str = ""
     hostname: str = ""
+    stream: str = ""
+    """For `close`: which of the descriptors that init keeps it shall let go."""
     signal: int = 0
     meta: dict[str, Any] = {}
     process: Process | None = None

@@ -42,6 +42,13 @@ class Entry:
             os.close(self.root)
             self.root = None
 
+    def close(self, stream: str) -> None:
+        """Let go of one kept descriptor, so that the process sees the end of its input. Nothing if it is gone."""
+        if stream in self.running.kept:
+            os.close(self.kept.pop(self.running.kept.index(stream)))
+            left = [name for name in self.running.kept if name != stream]
+            self.running = msgspec.structs.replace(self.running, kept=left)
+
 
 @dataclass(slots=True)
 class PodProcesses:
@@ -72,6 +79,8 @@ class PodProcesses:
             case "adopt":
                 entry = self._entry(request.id)
                 return Message(seq=request.seq, process=entry.running), entry.kept
+            case "close":
+                self._entry(request.id).close(request.stream)
         return Message(seq=request.seq), ()
 
     def reaped(self, pid: int, status: int) -> bool:

@@ -97,6 +97,10 @@ class InitClient:
         _, descriptors = await self._ask(Request(seq=next(self._numbers), op="adopt", id=id))
         return descriptors
 
+    async def close_stream(self, id: str, stream: str) -> None:
+        """Init lets go of this end of a stream of process `id`; ours stays open."""
+        await self._ask(Request(seq=next(self._numbers), op="close", id=id, stream=stream))
+
     async def _ask(self, request: Request, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
         if self.closed.is_set():
             raise InitError("Closed", "the connection to init is closed")

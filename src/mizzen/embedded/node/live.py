@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import time
@@ -47,6 +48,7 @@ class Live:
     unhealthy: Callable[[str], None]
     """Told when liveness or startup has failed for good."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _input_ended: bool = False
 
     @property
     def started_at(self) -> float:
@@ -69,6 +71,15 @@ class Live:
         self.stop_probes()
         self.stdio.close()
         self.log.close()
+
+    async def end_input(self) -> None:
+        """Its standard input ends, for us and for init, which keeps it for a node that comes back."""
+        if self.exited.done() or self._input_ended:
+            return
+        self._input_ended = True
+        await self.stdio.end_input()
+        with contextlib.suppress(InitError):  # it has ended meanwhile
+            await self.parts.init.close_stream(self.process.id, "stdin")
 
     def stop_probes(self) -> None:
         for task in self._tasks:

@@ -10,16 +10,21 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 ROTATE_AT = 10 << 20
 KEPT_FILES = 2
 LONGEST_LINE = 16 << 10
 """Longer lines are written in parts, all but the last marked P."""
+_UNHEARD = 256
+"""Pieces that may wait for somebody who listens; and those kept for whoever listens first."""
+
+Heard: TypeAlias = tuple[str, bytes]
+"""A stream's name and what was written to it."""
 
 
 def stamp(nanoseconds: int) -> str:
@@ -59,15 +64,33 @@ class Lines:
         return b"%b %b %b %b\n" % (now.encode(), self._stream, mark, line)
 
 
-class LogFile:
-    """The log of one run of a container, being written."""
+class Listener:
+    """Hears what a container writes, as it comes; `None` is the end, of the run or of what this listener could take."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, heard: Iterable[Heard] = ()) -> None:
+        self.queue: asyncio.Queue[Heard | None] = asyncio.Queue()
+        self.too_slow = False
+        for each in heard:
+            self.queue.put_nowait(each)
+
+    def hear(self, stream: str, data: bytes) -> None:
+        if self.queue.qsize() >= _UNHEARD:
+            self.too_slow = True
+            self.queue.put_nowait(None)
+        elif not self.too_slow:
+            self.queue.put_nowait((stream, data))
+
+
+class LogFile:
+    """The log of one run of a container, being written. With `keep`, who listens first hears it from the beginning."""
+
+    def __init__(self, path: Path, *, keep: bool = False) -> None:
         self.path = path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file: BinaryIO = path.open("ab", buffering=0)
         self._lines = {stream: Lines(stream) for stream in ("stdout", "stderr")}
-        self._subscribers: list[Callable[[str, bytes], None]] = []
+        self._listeners: list[Listener] = []
+        self._beginning: deque[Heard] | None = deque(maxlen=_UNHEARD // 2) if keep else None
         self.news = asyncio.Event()
         """Set when something was written or the log was closed; each time a new one takes its place."""
         self.closed = False
@@ -76,19 +99,28 @@ class LogFile:
         """What the container wrote to `stdout` or `stderr`; empty data is its end."""
         lines, now = self._lines[stream], stamp(time.time_ns())
         self._append(lines.feed(data, now) if data else lines.end(now))
-        for subscriber in list(self._subscribers):
-            subscriber(stream, data)
+        if data and self._beginning is not None:
+            self._beginning.append((stream, data))
+        for listener in self._listeners if data else ():
+            listener.hear(stream, data)
 
-    def subscribe(self, subscriber: Callable[[str, bytes], None]) -> Callable[[], None]:
-        """Be given everything from now on; the result ends it."""
-        self._subscribers.append(subscriber)
-        return lambda: self._subscribers.remove(subscriber)
+    def listen(self) -> Listener:
+        """Everything from now on, until `unlisten`."""
+        listener = Listener(self._beginning or ())
+        self._beginning = None
+        self._listeners.append(listener)
+        return listener
+
+    def unlisten(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
             self._file.close()
             self._wake()
+            for listener in self._listeners:
+                listener.queue.put_nowait(None)
 
     def _append(self, content: bytes) -> None:
         if not content or self.closed:

@@ -214,7 +214,7 @@ class Starter:
             address=worker.facts.address,
             running=running,
             stdio=stdio,
-            log=LogFile(self.log_path(name, int(running.meta["restarts"]))),
+            log=LogFile(self.log_path(name, int(running.meta["restarts"])), keep=bool(container.get("stdinOnce"))),
             exited=exited,
             report=worker.report(name),
             unhealthy=worker.unhealthy(name),

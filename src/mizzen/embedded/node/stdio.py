@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from mizzen.embedded.node.logfiles import LogFile
 
 _CHUNK = 65536
+_END_OF_TYPING = b"\x04\x04"
 
 
 @dataclass(slots=True)
@@ -76,6 +78,14 @@ class Stdio:
         if descriptor is not None:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
+
+    async def end_input(self) -> None:
+        """The process reads no more than it was given. On a terminal this is what Ctrl-D is; twice, as one typed in the
+        middle of a line only ends the line."""
+        self.close_near("stdin")
+        if "tty" in self.near:
+            with contextlib.suppress(OSError):
+                os.write(self.near["tty"], _END_OF_TYPING)
 
     def _readable(self, name: str, descriptor: int, log: LogFile) -> None:
         stream = "stderr" if name == "stderr" else "stdout"

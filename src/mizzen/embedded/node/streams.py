@@ -10,7 +10,7 @@ import os
 import socket as sockets
 import struct
 import termios
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,13 @@ from mizzen.embedded.box.messages import Exit
 from mizzen.embedded.node.execution import execute as start
 from mizzen.embedded.node.init_client import InitError
 from mizzen.embedded.node.live import Live
+from mizzen.embedded.node.logfiles import Listener
 from mizzen.embedded.node.stdio import Stdio
 
 PROTOCOL = "v5.channel.k8s.io"
 STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _CHUNK = 32768
+_SUCCESS: dict[str, object] = {"metadata": {}, "status": "Success"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Wanted:
 def status_of(exit: Exit) -> dict[str, object]:
     """The Status that ends a session; kubectl takes its exit code from `details.causes`."""
     if exit.code == 0:
-        return {"metadata": {}, "status": "Success"}
+        return dict(_SUCCESS)
     return {
         "metadata": {},
         "status": "Failure",
@@ -76,7 +78,7 @@ async def _session(
 ) -> Exit | None:
     """Both directions until the process has ended and all is said; None when the client left before."""
     outputs = {STDERR if name == "stderr" else STDOUT: fd for name, fd in stdio.near.items() if name != "stdin"}
-    incoming = asyncio.create_task(_take_input(socket, stdio))
+    incoming = asyncio.create_task(_take_input(socket, stdio, stdio.end_input))
     outgoing = [asyncio.create_task(_send_output(socket, channel, fd)) for channel, fd in outputs.items()]
     done = asyncio.gather(*outgoing, asyncio.shield(exited))
     try:
@@ -95,8 +97,8 @@ async def _session(
         await asyncio.gather(incoming, *outgoing, return_exceptions=True)
 
 
-async def _take_input(socket: web.WebSocketResponse, stdio: Stdio) -> None:
-    """Until the client closes the connection."""
+async def _take_input(socket: web.WebSocketResponse, stdio: Stdio, end_input: Callable[[], Awaitable[None]]) -> None:
+    """Until the client closes the connection. `end_input`: what the end of its stdin shall do."""
     async for message in socket:
         if message.type is not WSMsgType.BINARY or not message.data:
             continue
@@ -108,7 +110,7 @@ async def _take_input(socket: web.WebSocketResponse, stdio: Stdio) -> None:
             packed = struct.pack("HHHH", size.get("Height", 0), size.get("Width", 0), 0, 0)
             fcntl.ioctl(stdio.near["tty"], termios.TIOCSWINSZ, packed)
         elif channel == CLOSE and data[:1] == bytes([STDIN]):
-            stdio.close_near("stdin")
+            await end_input()
 
 
 async def _write_all(stdio: Stdio, data: bytes) -> None:
@@ -167,26 +169,38 @@ async def _finish(socket: web.WebSocketResponse, status: dict[str, object]) -> N
 
 
 async def attach(socket: web.WebSocketResponse, live: Live, wanted: Wanted) -> None:
-    """Listen to a running container and write to its stdin, until it ends or the client leaves."""
-    queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
-    leave = live.log.subscribe(lambda stream, data: queue.put_nowait((stream, data)))
-    incoming = asyncio.create_task(_take_input(socket, live.stdio))
-    outgoing = asyncio.create_task(_pass_on(socket, queue, wanted))
+    """Listen to a running container and write to its stdin, until it ends or the client leaves.
+
+    With `stdinOnce` the end of this session, or of its stdin, is the end of the container's.
+    """
+    once = wanted.stdin and bool(live.container.get("stdinOnce"))
+    listener = live.log.listen()
+    incoming = asyncio.create_task(_take_input(socket, live.stdio, live.end_input if once else _keep_open))
+    outgoing = asyncio.create_task(_pass_on(socket, listener, wanted))
     try:
-        await asyncio.wait((incoming, outgoing, live.exited), return_when=asyncio.FIRST_COMPLETED)
-        if live.exited.done():
-            await _finish(socket, status_of(live.exited.result()))
+        await asyncio.wait((incoming, outgoing), return_when=asyncio.FIRST_COMPLETED)
+        if listener.too_slow:
+            await _finish(socket, failure("the client reads more slowly than the container writes"))
+        elif outgoing.done() and live.exited.done():
+            await _finish(socket, _SUCCESS)
     finally:
-        leave()
+        live.log.unlisten(listener)
         for task in (incoming, outgoing):
             task.cancel()
         await asyncio.gather(incoming, outgoing, return_exceptions=True)
+        if once:
+            await live.end_input()
 
 
-async def _pass_on(socket: web.WebSocketResponse, queue: asyncio.Queue[tuple[str, bytes]], wanted: Wanted) -> None:
-    while True:
-        stream, data = await queue.get()
-        if data and (wanted.stderr if stream == "stderr" else wanted.stdout):
+async def _keep_open() -> None:
+    """Whoever attaches next may go on writing."""
+
+
+async def _pass_on(socket: web.WebSocketResponse, listener: Listener, wanted: Wanted) -> None:
+    """Until there is no more to hear."""
+    while heard := await listener.queue.get():
+        stream, data = heard
+        if wanted.stderr if stream == "stderr" else wanted.stdout:
             await socket.send_bytes(bytes([STDERR if stream == "stderr" else STDOUT]) + data)
 
 
