@@ -21,7 +21,8 @@ Generated from the commands themselves by `scripts/build_cli_reference.py`. Name
 * stdout is data; stderr is progress, remarks and questions. Listings take `-o json|yaml`. Colour only on a terminal,
   and never with `NO_COLOR`.
 * Exit codes: 0 well; 1 failed, or (`status`, `doctor`, `proxy-status`, `cluster status`) something is not as it should
-  be; 64 wrong usage; 65 a file that cannot be read as what it should be; 130 Ctrl-C.
+  be; 64 wrong usage; 65 a file that cannot be read as what it should be; 79 findings
+  (`tls-check --if`: callers that would break); 130 Ctrl-C.
 * `--debug` (or `MIZZEN_DEBUG=1`) shows the traceback of an error. `MIZZEN_CLUSTER` is the default of `--name`.
 * Verbs that ask a cluster take `-c/--kubeconfig`, `--context`, `-n` and `-i`, before the verb or after it.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -75,8 +76,15 @@ def test_strict_and_back_under_load_loses_nothing(shell: Shell, address: str) ->
     shell.ok("wait")
     report = json.loads(shell.ok("tail -1 load.json"))  # its first line says when the load began
     assert (report["sent"], report["failed"]) == (100, 0), report
+    told = shell.ok("mizzen tls-check -n plain")
+    assert re.search(r"curl.plain\s+reviews.default:9080\s+1 plaintext\s+plaintext to STRICT\s+refused", told), told
+    code, output = shell.run("mizzen tls-check --if STRICT")
+    assert code == 79 and "would break: curl.plain → reviews.default:9080 (1 plaintext)" in output
     code, output = shell.run(ASK_OUTSIDE)
     assert code != 0 and "reset by peer" in output
+    assert "1 plaintext, 1 refused" in shell.ok("mizzen tls-check -n plain")
+    described = shell.ok("istioctl x describe pod -n default deployment/details-v1")
+    assert "Workload mTLS mode: STRICT" in described and "default.istio-system" in described
     assert "2/2" in shell.ok("kubectl get pods -l app=reviews"), "probes go on under STRICT"
     assert "(STRICT)" in shell.run("mizzen status")[1]
 

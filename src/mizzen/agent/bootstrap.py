@@ -44,6 +44,7 @@ _KEPT_PREFIXES = (
     "http.inbound",
     "http.outbound",
     "istio",
+    "mizzen",
     "control_plane",
 )
 _KEPT_PATTERNS = (

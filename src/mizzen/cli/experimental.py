@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from mizzen.cli import exits, render
+from mizzen.cli import describe, exits, render
 from mizzen.cli.groups import Group
 from mizzen.cli.options import Where, where, with_api
 
@@ -15,12 +15,19 @@ if TYPE_CHECKING:
 
 JSON: TypeAlias = dict[str, Any]
 
-ABOUT_MTLS = "this shows policies; `mizzen proxy-config secret POD` shows the certificates that mTLS is spoken with"
+ABOUT_MTLS = (
+    "this shows policies; `mizzen tls-check` shows who speaks mTLS, and `mizzen proxy-config secret POD` the "
+    "certificates that it is spoken with"
+)
 
 
 @click.group(cls=Group)
 def command() -> None:
     """Verbs that istioctl keeps under x."""
+
+
+command.add_command(describe.command, "describe")
+command.alternatives = {"des": "describe"}
 
 
 @command.group(cls=Group)

@@ -14,6 +14,11 @@ class Group(click.Group):
     """A click group that answers as istioctl's do. `later` are istioctl's verbs that come with a later release."""
 
     later: Mapping[str, str] = {}
+    alternatives: Mapping[str, str] = {}
+    """Other words for its verbs, not shown in help."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, self.alternatives.get(cmd_name, cmd_name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

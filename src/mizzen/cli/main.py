@@ -48,6 +48,8 @@ VERBS: dict[str, Verb] = {
     "ps": Verb("proxy_status", "Alias of proxy-status"),
     "proxy-config": Verb("proxy_config", "What a proxy was told: clusters, listeners, routes, endpoints", LOOK),
     "pc": Verb("proxy_config", "Alias of proxy-config"),
+    "describe": Verb("describe", "What concerns a Pod or a Service: rules, routes, policies, mTLS", LOOK),
+    "tls-check": Verb("tls_check", "Who talks to whom, in mutual TLS or in plain text", LOOK),
     "dashboard": Verb("dashboard", "Open a proxy's admin page", LOOK),
     "dash": Verb("dashboard", "Alias of dashboard"),
     "d": Verb("dashboard", "Alias of dashboard"),
@@ -59,9 +61,9 @@ VERBS: dict[str, Verb] = {
     "samples": Verb("samples", "list, path, export: Bookinfo and friends", MORE),
     "completion": Verb("completion", "Tab completion for bash, zsh and fish", MORE),
     "minikube": Verb("minikube", "Answers for minikube in tutorials"),
-    "experimental": Verb("experimental", "Verbs that istioctl keeps under x"),
-    "x": Verb("experimental", "Alias of experimental"),
-    "exp": Verb("experimental", "Alias of experimental"),
+    "x": Verb("experimental", "What istioctl keeps there: authz check, describe", LOOK),
+    "experimental": Verb("experimental", "Alias of x"),
+    "exp": Verb("experimental", "Alias of x"),
     "help": Verb("help", "What a command does"),
 }
 _LATER = "docs/differences.md says what is there and what comes later"

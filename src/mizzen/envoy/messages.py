@@ -164,6 +164,7 @@ PreviousPrioritiesConfig: MessageClass = _of(
 )("PreviousPrioritiesConfig")
 
 FileAccessLog: MessageClass = _of("envoy.extensions.access_loggers.file.v3", "file")("FileAccessLog")
+StatsAccessLog: MessageClass = _of("envoy.extensions.access_loggers.stats.v3", "stats")("Config")
 
 # TLS
 DownstreamTlsContext: MessageClass = _of("envoy.extensions.transport_sockets.tls.v3", "tls")("DownstreamTlsContext")

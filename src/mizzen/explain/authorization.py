@@ -40,6 +40,11 @@ def enforced_policies(dump: JSON) -> list[PolicyRow]:
     return sorted(rows, key=lambda row: (_ORDER.index(row.action), row.name))
 
 
+def enforced_rules(dump: JSON) -> list[str]:
+    """Names of all rules in a proxy, as Istio forms them: `ns[NAMESPACE]-policy[NAME]-rule[0]`. Sorted."""
+    return sorted({policy for filter in rbac_filters(dump) for _, policy in _policies(filter) if policy != NOTHING})
+
+
 def _policies(filter: JSON) -> Iterator[tuple[str, str]]:
     rules = filter.get("rules")
     if rules is not None:

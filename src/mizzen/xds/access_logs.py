@@ -49,11 +49,15 @@ JSON = {
 
 
 @kept
-def access_log(mesh: MeshConfig) -> list[Message]:
-    """Of HTTP requests and TCP connections; empty when the mesh names no file."""
+def access_log(mesh: MeshConfig, ends_only: bool = False) -> list[Message]:
+    """Of HTTP requests and TCP connections; empty when the mesh names no file.
+
+    `ends_only`: for connections whose other loggers are told of their beginning, too.
+    """
     if not mesh.access_log_file:
         return []
-    return [AccessLog(**_file(mesh))]
+    only = {"log_type_filter": {"types": ["TcpConnectionEnd"]}} if ends_only else None
+    return [AccessLog(**_file(mesh), filter=only)]
 
 
 @kept

@@ -37,12 +37,23 @@ def outbound_http(stat_prefix: str, route: str, mesh: MeshConfig) -> Message:
     return _filter(stat_prefix, mesh, OUTBOUND, rds=_rds(route), use_remote_address=optional(False))
 
 
-def inbound_http(stat_prefix: str, route_config: Message, mesh: MeshConfig, *, http2: bool = False) -> Message:
-    """To the application; callers' certificates are told to it in x-forwarded-client-cert."""
+def inbound_http(
+    stat_prefix: str,
+    route_config: Message,
+    mesh: MeshConfig,
+    *,
+    http2: bool = False,
+    counters: tuple[Message, ...] = (),
+) -> Message:
+    """To the application; callers' certificates are told to it in x-forwarded-client-cert.
+
+    `counters` are loggers of each request, besides the mesh's own.
+    """
     return _filter(
         stat_prefix,
         mesh,
         INBOUND,
+        counters,
         route_config=route_config,
         use_remote_address=optional(False),
         server_name=SERVER_NAME,
@@ -74,13 +85,19 @@ def _rds(route: str) -> dict[str, Any]:
     return {"route_config_name": route, "config_source": ADS}
 
 
-def _filter(stat_prefix: str, mesh: MeshConfig, filters: tuple[Message, ...], **fields: Any) -> Message:
+def _filter(
+    stat_prefix: str,
+    mesh: MeshConfig,
+    filters: tuple[Message, ...],
+    loggers: tuple[Message, ...] = (),
+    **fields: Any,
+) -> Message:
     manager = HttpConnectionManager(
         stat_prefix=stat_prefix,
         **fields,
         **_PATHS[mesh.path_normalization.normalization],
         http_filters=filters,
-        access_log=access_log(mesh),
+        access_log=[*access_log(mesh), *loggers],
         stream_idle_timeout=timedelta(0),  # Envoy's five minutes would end quiet streams
         upgrade_configs=[{"upgrade_type": "websocket"}],
         proxy_100_continue=True,

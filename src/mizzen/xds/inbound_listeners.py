@@ -11,6 +11,7 @@ from mizzen.api.mesh import MeshConfig
 from mizzen.envoy.messages import FilterChain, Listener, Message, optional
 from mizzen.envoy.resources import Resource
 from mizzen.scope.model import Inbound, InboundScope, Protocol, TlsMode
+from mizzen.xds import unencrypted
 from mizzen.xds.access_logs import listener_access_log
 from mizzen.xds.addresses import address
 from mizzen.xds.filter_chains import SNIFFED_HTTP, http_inspector, original_dst, tls_inspector
@@ -20,7 +21,7 @@ from mizzen.xds.listeners import WILDCARD, listener_resource, loop_guard
 from mizzen.xds.names import INBOUND_PASSTHROUGH, VIRTUAL_INBOUND
 from mizzen.xds.network_filters import GUARDS
 from mizzen.xds.routes import inbound_passthrough_route_configuration, inbound_route_configuration
-from mizzen.xds.tcp_proxy import to_cluster
+from mizzen.xds.tcp_proxy import counted, to_cluster
 from mizzen.xds.transport_sockets import MESH_HTTP, MESH_TCP, inbound_tls
 
 
@@ -76,7 +77,7 @@ def virtual_inbound(scope: InboundScope) -> Resource:
             address=address(WILDCARD, mesh.proxy_inbound_listen_port),
             traffic_direction="INBOUND",
             max_connections_to_accept_per_socket_event=optional(1),
-            access_log=listener_access_log(mesh),
+            access_log=[*listener_access_log(mesh), unencrypted.refusals()],
             listener_filters=[
                 original_dst(),
                 tls_inspector(_on_ports(_plain_ports(scope))),
@@ -119,9 +120,11 @@ def _port_chains(inbound: Inbound, mesh: MeshConfig) -> list[Message]:
         FilterChain(
             name=name,
             filter_chain_match=_look(wire, inbound.port),
-            filters=[inbound_http(f"inbound_{name}", routes, mesh, http2=inbound.protocol.is_http2)]
+            filters=[
+                inbound_http(f"inbound_{name}", routes, mesh, http2=inbound.protocol.is_http2, counters=_counters(wire))
+            ]
             if wire.http
-            else [*GUARDS, to_cluster(inbound.cluster, mesh)],
+            else [*GUARDS, _bytes(wire, inbound.cluster, mesh)],
             **_encryption(wire, mesh),
         )
         for wire in WIRES[inbound.tls][_kind(inbound.protocol)]
@@ -136,13 +139,24 @@ def _passthrough_chains(mesh: MeshConfig, mode: TlsMode, port: int | None = None
         FilterChain(
             name="virtualInbound-catchall-http" if wire.http else VIRTUAL_INBOUND,
             filter_chain_match=_look(wire, port),
-            filters=[inbound_http(INBOUND_PASSTHROUGH, routes, mesh)]
+            filters=[inbound_http(INBOUND_PASSTHROUGH, routes, mesh, counters=_counters(wire))]
             if wire.http
-            else [*GUARDS, to_cluster(INBOUND_PASSTHROUGH, mesh)],
+            else [*GUARDS, _bytes(wire, INBOUND_PASSTHROUGH, mesh)],
             **_encryption(wire, mesh),
         )
         for wire in WIRES[mode]["auto"]
     ]
+
+
+def _counters(wire: Wire) -> tuple[Message, ...]:
+    return () if wire.terminates else (unencrypted.requests(unencrypted.PLAIN),)
+
+
+def _bytes(wire: Wire, cluster: str, mesh: MeshConfig) -> Message:
+    if wire.terminates:
+        return to_cluster(cluster, mesh)
+    seen = unencrypted.OWN_TLS if wire.transport_protocol == "tls" else unencrypted.PLAIN
+    return counted(cluster, mesh, unencrypted.connections(seen))
 
 
 def _encryption(wire: Wire, mesh: MeshConfig) -> dict[str, Any]:

@@ -24,6 +24,17 @@ def to_cluster(cluster: str, mesh: MeshConfig, **options: Any) -> Message:
     return _filter(mesh, stat_prefix=cluster, cluster=cluster, **options)
 
 
+def counted(cluster: str, mesh: MeshConfig, counter: Message) -> Message:
+    """Everything to one cluster; `counter` is told of each connection when it stands."""
+    proxy = TcpProxy(
+        stat_prefix=cluster,
+        cluster=cluster,
+        access_log=[*access_log(mesh, True), counter],
+        access_log_options={"flush_access_log_on_connected": True},
+    )
+    return NetworkFilter(**typed(NAME, proxy))
+
+
 def black_hole() -> Message:
     """A reset, and no log line: it only guards against loops."""
     return NetworkFilter(**typed(NAME, TcpProxy(stat_prefix=BLACK_HOLE, cluster=BLACK_HOLE)))
