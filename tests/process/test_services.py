@@ -204,6 +204,25 @@ async def test_without_endpoints_pods_are_refused_at_once(pods):
         assert time.monotonic() - began < 1
 
 
+async def test_a_client_stays_with_its_endpoint(pods):
+    api = MemoryApi()
+    affine = {"ports": [{"name": "http", "port": 80, "nodePort": 31080}], "sessionAffinity": "ClientIP"}
+    await served(api, *pods, **affine)
+    async with running(api):
+        for address, port in ((VIP, 80), ("10.244.0.1", 31080)):
+            assert len({call(address, port) for _ in range(12)}) == 1
+        first = call(VIP, 80)
+        other = next(pod for pod in pods if pod.name != first)
+        await api.replace(WELL_KNOWN.endpointslices, endpoint_slice(other.address), "default")
+        await until(lambda: call(VIP, 80) == other.name)
+        await api.replace(WELL_KNOWN.endpointslices, endpoint_slice(*(pod.address for pod in pods)), "default")
+        assert {call(VIP, 80) for _ in range(12)} == {other.name}
+        affine["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": 1}}
+        await api.replace(WELL_KNOWN.services, service(**affine), "default")
+        # Forgotten a second after its last call, it is sent anywhere again: each time by chance.
+        await until(lambda: call(VIP, 80) == first or time.sleep(1.05), seconds=60)
+
+
 async def test_node_ports_and_external_addresses(pods):
     api = MemoryApi()
     port = {"name": "http", "port": 80, "nodePort": 31080}

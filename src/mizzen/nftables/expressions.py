@@ -74,8 +74,10 @@ def set_meta(key: int, register: int = VALUE) -> Expression:
     return Expression("meta", (("NFTA_META_KEY", key), ("NFTA_META_SREG", register)))
 
 
-def conntrack(key: int, register: int = VALUE) -> Expression:
-    return Expression("ct", (("NFTA_CT_DREG", register), ("NFTA_CT_KEY", key)))
+def conntrack(key: int, register: int = VALUE, *, original: bool = False) -> Expression:
+    """A fact about the packet's connection; `original`: as it was before any translation, seen from who began it."""
+    direction = (("NFTA_CT_DIRECTION", 0),) if original else ()
+    return Expression("ct", (("NFTA_CT_DREG", register), ("NFTA_CT_KEY", key), *direction))
 
 
 def destination_type(register: int = VALUE) -> Expression:
@@ -90,6 +92,27 @@ def destination_type(register: int = VALUE) -> Expression:
 def compare(value: bytes, *, equal: bool = True, register: int = VALUE) -> Expression:
     operation = 0 if equal else 1
     return Expression("cmp", (("NFTA_CMP_SREG", register), ("NFTA_CMP_OP", operation), ("NFTA_CMP_DATA", data(value))))
+
+
+def between(first: bytes, last: bytes, register: int = VALUE) -> Expression:
+    """From the first to the last, both included; the bytes are in network order."""
+    ends = (("NFTA_RANGE_FROM_DATA", data(first)), ("NFTA_RANGE_TO_DATA", data(last)))
+    return Expression("range", (("NFTA_RANGE_SREG", register), ("NFTA_RANGE_OP", 0), *ends))
+
+
+def remember(name: str, key: int, value: int, seconds: int) -> Expression:
+    """Puts a key and its value from registers into a dynamic map; a key that is there lives on with its old value."""
+    return _dynset(name, 1, key, value, (("NFTA_DYNSET_TIMEOUT", seconds * 1000),))
+
+
+def forget(name: str, key: int, value: int) -> Expression:
+    """Takes a key out of a dynamic map. The kernel wants to be told of a value register all the same."""
+    return _dynset(name, 2, key, value)
+
+
+def _dynset(name: str, operation: int, key: int, value: int, more: Attributes = ()) -> Expression:
+    registers = (("NFTA_DYNSET_SREG_KEY", key), ("NFTA_DYNSET_SREG_DATA", value))
+    return Expression("dynset", (("NFTA_DYNSET_SET_NAME", name), ("NFTA_DYNSET_OP", operation), *registers, *more))
 
 
 def mask(bits: bytes, register: int = VALUE) -> Expression:

@@ -18,7 +18,7 @@ from mizzen.nftables.kinds import Kind
 
 # Numbers of enum nft_meta_keys and enum nft_ct_keys.
 _MARK, _IIFNAME, _OIFNAME, _SKUID, _SKGID, _NFPROTO, _L4PROTO = 3, 6, 7, 10, 11, 15, 16
-_CT_STATUS = 2
+_CT_STATE, _CT_STATUS, _CT_PROTO_DST, _CT_DST_IP = 0, 2, 12, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,11 @@ class Field:
 
     def not_within(self, network: str) -> Statement:
         return self._masked(ip_network(network, strict=False), equal=False)
+
+    def between(self, first: Any, last: Any) -> Statement:
+        """From the first to the last, both included: of fields in network order."""
+        tested = (*self.guard, self.load(x.VALUE), x.between(self.kind.packed(first), self.kind.packed(last)))
+        return Statement(f"{self.name} {first}-{last}", tested)
 
     def has_bits(self, bits: int) -> Statement:
         value = self.kind.packed(bits)
@@ -104,10 +109,24 @@ IP6_SADDR = Field("ip6 saddr", kinds.IPV6_ADDR, _payload("network", 8, 16), _IPV
 IP6_DADDR = Field("ip6 daddr", kinds.IPV6_ADDR, _payload("network", 24, 16), _IPV6_ONLY)
 TCP_DPORT = Field("tcp dport", kinds.INET_SERVICE, _payload("transport", 2, 2), _TCP_ONLY)
 TH_DPORT = Field("th dport", kinds.INET_SERVICE, _payload("transport", 2, 2))
+CT_STATE = Field("ct state", kinds.INTEGER, lambda register: x.conntrack(_CT_STATE, register))
+CT_ORIGINAL_DADDR = Field(
+    "ct original ip daddr",
+    kinds.IPV4_ADDR,
+    lambda register: x.conntrack(_CT_DST_IP, register, original=True),
+    _IPV4_ONLY,
+)
+CT_ORIGINAL_DPORT = Field(
+    "ct original proto-dst",
+    kinds.INET_SERVICE,
+    lambda register: x.conntrack(_CT_PROTO_DST, register, original=True),
+)
 CT_STATUS = Field("ct status", kinds.INTEGER, lambda register: x.conntrack(_CT_STATUS, register))
 DESTINATION_TYPE = Field("fib daddr type", kinds.FIB_ADDRTYPE, x.destination_type)
 
 LOCAL = 2
 """RTN_LOCAL, a value of `DESTINATION_TYPE`: an address of this machine."""
+ESTABLISHED_OR_RELATED = 1 << 1 | 1 << 2
+"""Bits of `CT_STATE`: the packet belongs to a connection that was let through before, or is about one."""
 DNAT = 1 << 5
 """IPS_DST_NAT, a bit of `CT_STATUS`."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from mizzen.nftables import expressions as x
 from mizzen.nftables.kinds import Kind, concatenated, concatenated_length, concatenated_number
-from mizzen.nftables.ruleset import Chain, Goto, NamedMap, NamedSet, Rule, Table, Values
+from mizzen.nftables.ruleset import Chain, Goto, Jump, NamedMap, NamedSet, Rule, Table, Values, Verdict
 
 _VERDICT_TYPE = 0xFFFFFF00
 _ELEMENTS_PER_MESSAGE = 500
@@ -83,13 +83,19 @@ def new_set(table: str, named: NamedSet | NamedMap) -> Message:
         (
             ("NFTA_SET_TABLE", table),
             ("NFTA_SET_NAME", named.name),
-            ("NFTA_SET_FLAGS", ("NFT_SET_MAP",) if isinstance(named, NamedMap) else ()),
+            ("NFTA_SET_FLAGS", _flags(named)),
             ("NFTA_SET_KEY_TYPE", concatenated_number(named.key)),
             ("NFTA_SET_KEY_LEN", concatenated_length(named.key)),
             *(_data_type(named.value) if isinstance(named, NamedMap) else ()),
             ("NFTA_SET_ID", 1),
         ),
     )
+
+
+def _flags(named: NamedSet | NamedMap) -> tuple[str, ...]:
+    if isinstance(named, NamedSet):
+        return ()
+    return ("NFT_SET_MAP", "NFT_SET_EVAL", "NFT_SET_TIMEOUT") if named.dynamic else ("NFT_SET_MAP",)
 
 
 def delete_set(table: str, name: str) -> Message:
@@ -123,9 +129,9 @@ def _element(kinds: tuple[Kind, ...], key: Values, value: Mapping[str, Any] | No
     return {"attrs": [("NFTA_SET_ELEM_KEY", x.data(concatenated(kinds, key))), *held]}
 
 
-def _value(kinds: tuple[Kind, ...], value: Values | Goto) -> dict[str, Any]:
-    if isinstance(value, Goto):
-        return x.verdict_data(x.CODES["goto"], value.chain)
+def _value(kinds: tuple[Kind, ...], value: Values | Verdict) -> dict[str, Any]:
+    if isinstance(value, Goto | Jump):
+        return x.verdict_data(x.CODES["goto" if isinstance(value, Goto) else "jump"], value.chain)
     return x.data(concatenated(kinds, value))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from mizzen.nftables import expressions as x
-from mizzen.nftables.fields import Field, Statement
+from mizzen.nftables.fields import IP_SADDR, Field, Statement
 from mizzen.nftables.kinds import INET_SERVICE, INTEGER, IPV4_ADDR, Kind, words
 
 Values: TypeAlias = tuple[Any, ...]
@@ -68,6 +68,19 @@ class Goto:
 
 
 @dataclass(frozen=True, slots=True)
+class Jump:
+    """What a verdict map holds: go through that chain, then on with the next rule."""
+
+    chain: str
+
+    def __str__(self) -> str:
+        return f"jump {self.chain}"
+
+
+Verdict: TypeAlias = Goto | Jump
+
+
+@dataclass(frozen=True, slots=True)
 class NamedSet:
     """Values, or concatenations of values, to be looked up at once. `elements` are keys."""
 
@@ -81,16 +94,21 @@ class NamedSet:
 
 @dataclass(frozen=True, slots=True)
 class NamedMap:
-    """Keys to values. Without `value` it is a verdict map, whose values are `Goto`."""
+    """Keys to values. Without `value` it is a verdict map, whose values are `Goto` or `Jump`.
+
+    What a `dynamic` map holds is written by rules, each element for its own time.
+    """
 
     name: str
     key: tuple[Kind, ...]
     value: tuple[Kind, ...] = ()
-    elements: Mapping[Values, Values | Goto] = field(default_factory=dict)
+    elements: Mapping[Values, Values | Verdict] = field(default_factory=dict)
+    dynamic: bool = False
 
     def __str__(self) -> str:
         shown = (f"{_joined(key)} : {_joined(value)}" for key, value in self.elements.items())
-        return _block(f"map {self.name}", _listed(self.key, shown))
+        flags = ["flags dynamic,timeout"] if self.dynamic else []
+        return _block(f"map {self.name}", [*flags, *_listed(self.key, shown)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +126,10 @@ class Table:
 
 def accept() -> Statement:
     return Statement("accept", (x.verdict("accept"),))
+
+
+def drop() -> Statement:
+    return Statement("drop", (x.verdict("drop"),))
 
 
 def leave() -> Statement:
@@ -156,13 +178,41 @@ def verdict_map(fields: tuple[Field, ...], name: str) -> Statement:
     return Statement(f"{_names(fields)} vmap @{name}", (*loaded, x.lookup(name, source, x.VERDICT)))
 
 
-def random_destination(count: int, name: str) -> Statement:
-    """Rewrites the destination to one of `count` that the map holds for 0 … count - 1, each as address and port."""
-    address, port = x.FIRST_WORD, x.FIRST_WORD + words(IPV4_ADDR)
+_ADDRESS, _PORT, _CLIENT = x.FIRST_WORD, x.FIRST_WORD + words(IPV4_ADDR), x.FIRST_WORD + 2 * words(IPV4_ADDR)
+"""Where the statements below keep an endpoint, and who calls it."""
+
+
+def random_endpoint(count: int, name: str) -> Statement:
+    """Chooses one of `count` that the map holds for 0 … count - 1, each as address and port."""
+    chosen = (x.random_number(count), x.lookup(name, x.VALUE, _ADDRESS))
+    return Statement(f"endpoint set numgen random mod {count} map @{name}", chosen)
+
+
+def remembered_endpoint(clients: str, known: str) -> Statement:
+    """The one that the map holds for this client, while the set knows it; else the rule ends here."""
+    found = (_CALLER, x.lookup(clients, _CLIENT, _ADDRESS), x.lookup(known, _ADDRESS))
+    return Statement(f"endpoint set ip saddr map @{clients} endpoint @{known}", found)
+
+
+def keep_endpoint(clients: str, seconds: int) -> Statement:
+    """The map goes on holding the endpoint for this client, for so long."""
     return Statement(
-        f"dnat ip to numgen random mod {count} map @{name}",
-        (x.random_number(count), x.lookup(name, x.VALUE, address), x.destination_nat(address, port)),
+        f"update @{clients} {{ ip saddr timeout {seconds}s : endpoint }}",
+        (_CALLER, x.remember(clients, _CLIENT, _ADDRESS, seconds)),
     )
+
+
+def forget_endpoint(clients: str) -> Statement:
+    """A map keeps what it holds: another endpoint for this client can only be remembered after this."""
+    return Statement(f"delete @{clients} {{ ip saddr }}", (_CALLER, x.forget(clients, _CLIENT, _ADDRESS)))
+
+
+def to_endpoint() -> Statement:
+    """Rewrites the destination to the endpoint."""
+    return Statement("dnat ip to endpoint", (x.destination_nat(_ADDRESS, _PORT),))
+
+
+_CALLER = IP_SADDR.load(_CLIENT)
 
 
 def _load(fields: tuple[Field, ...]) -> tuple[int, tuple[x.Expression, ...]]:
@@ -182,8 +232,8 @@ def _names(fields: tuple[Field, ...]) -> str:
     return " . ".join(one.name for one in fields)
 
 
-def _joined(values: Values | Goto) -> str:
-    return str(values) if isinstance(values, Goto) else " . ".join(str(value) for value in values)
+def _joined(values: Values | Verdict) -> str:
+    return str(values) if isinstance(values, Goto | Jump) else " . ".join(str(value) for value in values)
 
 
 def _listed(key: tuple[Kind, ...], elements: Any) -> list[str]:

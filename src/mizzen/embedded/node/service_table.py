@@ -1,4 +1,4 @@
-"""What Services mean in nftables: one table, as a whole or as the difference between two states. Pure.
+"""What Services mean in nftables: one table. Pure.
 
 A connection to a Service's address and port goes to the chain of that service port, whose one rule rewrites the
 destination to an endpoint by chance. A service port without endpoints is refused at once, as kube-proxy does it.
@@ -8,15 +8,12 @@ https://kubernetes.io/docs/reference/networking/virtual-ips/
 from __future__ import annotations
 
 import socket
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from mizzen.kube.api import JSON
-from mizzen.nftables import messages
 from mizzen.nftables.fields import CT_STATUS, DESTINATION_TYPE, DNAT, IP_DADDR, IP_SADDR, L4PROTO, LOCAL, TH_DPORT
-from mizzen.nftables.kinds import INET_PROTO, INET_SERVICE, INTEGER, IPV4_ADDR, Kind
-from mizzen.nftables.messages import Message
+from mizzen.nftables.kinds import INET_PROTO, INET_SERVICE, INTEGER, IPV4_ADDR
 from mizzen.nftables.ruleset import (
     Chain,
     Goto,
@@ -25,18 +22,23 @@ from mizzen.nftables.ruleset import (
     NamedSet,
     Rule,
     Table,
-    Values,
+    forget_endpoint,
     in_set,
+    keep_endpoint,
     masquerade,
-    random_destination,
+    random_endpoint,
     reject_as_unreachable,
     reject_with_reset,
+    remembered_endpoint,
+    to_endpoint,
     verdict_map,
 )
 
 TABLE = "mizzen-services"
 _PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP}
 _SERVICE_NAME = "kubernetes.io/service-name"
+_AFFINITY_SECONDS = 10800
+"""Kubernetes' default."""
 
 _VIP_KEY = (IPV4_ADDR, INET_PROTO, INET_SERVICE)
 _NODE_PORT_KEY = (INET_PROTO, INET_SERVICE)
@@ -60,6 +62,8 @@ class ServicePort:
     node_port: int = 0
     """0: none."""
     endpoints: tuple[Address, ...] = ()
+    affinity: int = 0
+    """Seconds for which a client comes back to its endpoint after its last connection; 0: it does not."""
 
 
 def service_ports(
@@ -84,11 +88,18 @@ def service_ports(
 
 
 @dataclass(frozen=True, slots=True)
+class Backends:
+    """Who answers at a chain: never nobody."""
+
+    endpoints: tuple[Address, ...]
+    affinity: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The table's contents, comparable piece by piece."""
 
-    chains: Mapping[str, tuple[Address, ...]]
-    """Chain to its endpoints, never none."""
+    chains: Mapping[str, Backends]
     vips: Mapping[tuple[str, int, int], str]
     """(address, protocol, port) to chain."""
     node_ports: Mapping[tuple[int, int], str]
@@ -100,22 +111,22 @@ class State:
 
 def state_of(ports: Iterable[ServicePort]) -> State:
     """Where two Services claim the same address and port, the one that comes first has it."""
-    chains: dict[str, tuple[Address, ...]] = {}
+    chains: dict[str, Backends] = {}
     vips: dict[tuple[str, int, int], str] = {}
     node_ports: dict[tuple[int, int], str] = {}
     for port in ports:
-        chains[port.chain] = port.endpoints
+        chains[port.chain] = Backends(port.endpoints, port.affinity)
         for address, number in port.addresses:
             vips.setdefault((address, port.protocol, number), port.chain)
         if port.node_port:
             node_ports.setdefault((port.protocol, port.node_port), port.chain)
     return State(
-        chains={chain: endpoints for chain, endpoints in chains.items() if endpoints},
-        vips={vip: chain for vip, chain in vips.items() if chains[chain]},
-        node_ports={port: chain for port, chain in node_ports.items() if chains[chain]},
-        refused=frozenset(vip for vip, chain in vips.items() if not chains[chain]),
-        refused_node_ports=frozenset(port for port, chain in node_ports.items() if not chains[chain]),
-        hairpin=frozenset((address, address) for endpoints in chains.values() for address, _ in endpoints),
+        chains={chain: backends for chain, backends in chains.items() if backends.endpoints},
+        vips={vip: chain for vip, chain in vips.items() if chains[chain].endpoints},
+        node_ports={port: chain for port, chain in node_ports.items() if chains[chain].endpoints},
+        refused=frozenset(vip for vip, chain in vips.items() if not chains[chain].endpoints),
+        refused_node_ports=frozenset(port for port, chain in node_ports.items() if not chains[chain].endpoints),
+        hairpin=frozenset((address, address) for each in chains.values() for address, _ in each.endpoints),
     )
 
 
@@ -123,36 +134,16 @@ def table(state: State) -> Table:
     """The whole table."""
     return Table(
         TABLE,
-        (*_base_chains(), *(_chain(name, endpoints) for name, endpoints in state.chains.items())),
+        (*_base_chains(), *(_chain(name, backends) for name, backends in state.chains.items())),
         (
             _vip_map(state.vips),
             _node_port_map(state.node_ports),
             NamedSet("refused", _VIP_KEY, state.refused),
             NamedSet("refused-node-ports", _NODE_PORT_KEY, state.refused_node_ports),
             NamedSet("hairpin", _HAIRPIN_KEY, state.hairpin),
-            *(_endpoint_map(name, endpoints) for name, endpoints in state.chains.items()),
+            *(each for name, backends in state.chains.items() for each in _sets(name, backends)),
         ),
     )
-
-
-def changes(old: State, new: State) -> list[Message]:
-    """What leads from one state to the other: references go before what they refer to, and come after it."""
-    return [
-        *_withdrawn("vips", _VIP_KEY, _lost(old.vips, new.vips)),
-        *_withdrawn("node-ports", _NODE_PORT_KEY, _lost(old.node_ports, new.node_ports)),
-        *_withdrawn("refused", _VIP_KEY, old.refused - new.refused),
-        *_withdrawn("refused-node-ports", _NODE_PORT_KEY, old.refused_node_ports - new.refused_node_ports),
-        *_withdrawn("hairpin", _HAIRPIN_KEY, old.hairpin - new.hairpin),
-        *(message for name in _lost(old.chains, new.chains) for message in _emptied(name, new)),
-        *(message for name in _lost(new.chains, old.chains) for message in _filled(name, old, new)),
-        *messages.new_elements(TABLE, _vip_map(_gained(old.vips, new.vips))),
-        *messages.new_elements(TABLE, _node_port_map(_gained(old.node_ports, new.node_ports))),
-        *messages.new_elements(TABLE, NamedSet("refused", _VIP_KEY, new.refused - old.refused)),
-        *messages.new_elements(
-            TABLE, NamedSet("refused-node-ports", _NODE_PORT_KEY, new.refused_node_ports - old.refused_node_ports)
-        ),
-        *messages.new_elements(TABLE, NamedSet("hairpin", _HAIRPIN_KEY, new.hairpin - old.hairpin)),
-    ]
 
 
 def _base_chains() -> tuple[Chain, ...]:
@@ -181,12 +172,35 @@ def _base_chains() -> tuple[Chain, ...]:
     )
 
 
-def _chain(name: str, endpoints: tuple[Address, ...]) -> Chain:
-    return Chain(name, (Rule(random_destination(len(endpoints), name)),))
+def _chain(name: str, backends: Backends) -> Chain:
+    choose = random_endpoint(len(backends.endpoints), name)
+    if not backends.affinity:
+        return Chain(name, (Rule(choose, to_endpoint()),))
+    clients, keep = _clients(name), keep_endpoint(_clients(name), backends.affinity)
+    return Chain(
+        name,
+        (
+            Rule(remembered_endpoint(clients, _known(name)), keep, to_endpoint()),
+            Rule(choose, forget_endpoint(clients), keep, to_endpoint()),
+        ),
+    )
 
 
-def _endpoint_map(name: str, endpoints: tuple[Address, ...]) -> NamedMap:
-    return NamedMap(name, (INTEGER,), _ENDPOINT, {(index,): endpoint for index, endpoint in enumerate(endpoints)})
+def _sets(name: str, backends: Backends) -> list[NamedSet | NamedMap]:
+    """The endpoints by number; for a Service with affinity, who was sent where, and which endpoints there are still."""
+    numbered = NamedMap(name, (INTEGER,), _ENDPOINT, {(i,): each for i, each in enumerate(backends.endpoints)})
+    if not backends.affinity:
+        return [numbered]
+    clients = NamedMap(_clients(name), (IPV4_ADDR,), _ENDPOINT, dynamic=True)
+    return [numbered, clients, NamedSet(_known(name), _ENDPOINT, frozenset(backends.endpoints))]
+
+
+def _clients(chain: str) -> str:
+    return f"{chain}/clients"
+
+
+def _known(chain: str) -> str:
+    return f"{chain}/known"
 
 
 def _vip_map(vips: Mapping[tuple[str, int, int], str]) -> NamedMap:
@@ -195,41 +209,6 @@ def _vip_map(vips: Mapping[tuple[str, int, int], str]) -> NamedMap:
 
 def _node_port_map(ports: Mapping[tuple[int, int], str]) -> NamedMap:
     return NamedMap("node-ports", _NODE_PORT_KEY, elements={port: Goto(chain) for port, chain in ports.items()})
-
-
-def _emptied(name: str, new: State) -> list[Message]:
-    """A chain that goes, or whose endpoints change, loses its rule and its map."""
-    emptied = [messages.flush_chain(TABLE, name), messages.delete_set(TABLE, name)]
-    return emptied if name in new.chains else [*emptied, messages.delete_chain(TABLE, name)]
-
-
-def _filled(name: str, old: State, new: State) -> list[Message]:
-    endpoints = new.chains[name]
-    chain, endpoint_map = _chain(name, endpoints), _endpoint_map(name, endpoints)
-    created = [] if name in old.chains else [messages.new_chain(TABLE, chain)]
-    return [
-        *created,
-        messages.new_set(TABLE, endpoint_map),
-        *messages.new_elements(TABLE, endpoint_map),
-        *(messages.new_rule(TABLE, name, rule) for rule in chain.rules),
-    ]
-
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-
-def _lost(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> list[Any]:
-    """What is gone, or is another."""
-    return [key for key, value in old.items() if new.get(key) != value]
-
-
-def _gained(old: Mapping[K, V], new: Mapping[K, V]) -> dict[K, V]:
-    return {key: value for key, value in new.items() if old.get(key) != value}
-
-
-def _withdrawn(name: str, key: tuple[Kind, ...], elements: Iterable[Values]) -> list[Message]:
-    return messages.delete_elements(TABLE, name, key, elements)
 
 
 def _name(obj: JSON) -> tuple[str, str]:
@@ -256,7 +235,15 @@ def _service_port(service: JSON, port: JSON, slices: list[JSON], own_addresses: 
         addresses=tuple((address, port["port"]) for address in addresses),
         node_port=port.get("nodePort") or 0,
         endpoints=_endpoints(slices, port.get("name") or "", protocol),
+        affinity=_affinity(service["spec"]),
     )
+
+
+def _affinity(spec: JSON) -> int:
+    if spec.get("sessionAffinity") != "ClientIP":
+        return 0
+    config = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
+    return int(config.get("timeoutSeconds") or _AFFINITY_SECONDS)
 
 
 def _addresses(service: JSON) -> list[str]:

@@ -1,6 +1,7 @@
 import pytest
 
-from mizzen.embedded.node.service_table import changes, service_ports, state_of, table
+from mizzen.embedded.node.service_table import service_ports, state_of, table
+from mizzen.nftables.difference import changes
 
 VIP = "10.96.7.7"
 
@@ -96,37 +97,34 @@ def test_the_table_reads_like_nft():
     assert "\tmap vips {\n\t\ttype ipv4_addr . inet_proto . inet_service\n" in text
     assert f"\t\t{VIP} . 6 . 80 : goto default/web/tcp/80,\n" in text
     assert "\t\tip daddr . meta l4proto . th dport vmap @vips\n" in text
-    assert "\t\tdnat ip to numgen random mod 2 map @default/web/tcp/80\n" in text
+    assert "\t\tendpoint set numgen random mod 2 map @default/web/tcp/80 dnat ip to endpoint\n" in text
     assert "\t\tct status & 0x20 != 0 ip saddr . ip daddr @hairpin masquerade\n" in text
 
 
-def kinds(messages):
-    return [(message.verb, message.noun) for message in messages]
-
-
-def test_nothing_changes_when_nothing_changed():
-    state = state_of(service_ports([service()], [endpoint_slice(at("10.244.0.2"))]))
-    assert changes(state, state) == []
+def kinds(before, after):
+    return [(message.verb, message.noun) for message in changes(table(state_of(before)), table(state_of(after)))]
 
 
 def test_a_new_endpoint_touches_its_chain_and_no_address():
-    before = state_of(service_ports([service()], [endpoint_slice(at("10.244.0.2"))]))
-    after = state_of(service_ports([service()], [endpoint_slice(at("10.244.0.2"), at("10.244.0.3"))]))
-    assert kinds(changes(before, after)) == [
+    before = service_ports([service()], [endpoint_slice(at("10.244.0.2"))])
+    after = service_ports([service()], [endpoint_slice(at("10.244.0.2"), at("10.244.0.3"))])
+    assert kinds(before, before) == []
+    assert kinds(before, after) == [
         ("delete", "rule"),
-        ("delete", "set"),
-        ("new", "set"),
+        ("new", "elements"),
         ("new", "elements"),
         ("new", "rule"),
-        ("new", "elements"),
     ]
 
 
-def test_references_go_before_chains_and_come_after_them():
-    nothing = state_of([])
-    state = state_of(service_ports([service()], [endpoint_slice(at("10.244.0.2"))]))
-    born = kinds(changes(nothing, state))
-    assert born.index(("new", "chain")) < born.index(("new", "rule")) < len(born) - 1
-    gone = kinds(changes(state, nothing))
-    assert gone[0] == ("delete", "elements")
-    assert gone[-1] == ("delete", "chain")
+def test_a_client_stays_with_its_endpoint_while_that_is_there():
+    affine = service(sessionAffinity="ClientIP", sessionAffinityConfig={"clientIP": {"timeoutSeconds": 60}})
+    text = str(table(state_of(service_ports([affine], [endpoint_slice(at("10.244.0.2"), at("10.244.0.3"))]))))
+    chain = "default/web/tcp/80"
+    assert f"\tmap {chain}/clients {{\n\t\tflags dynamic,timeout\n" in text
+    stays = f"endpoint set ip saddr map @{chain}/clients endpoint @{chain}/known"
+    keeps = f"update @{chain}/clients {{ ip saddr timeout 60s : endpoint }} dnat ip to endpoint"
+    assert f"\t\t{stays} {keeps}\n" in text
+    anew = f"endpoint set numgen random mod 2 map @{chain} delete @{chain}/clients {{ ip saddr }}"
+    assert f"\t\t{anew} {keeps}\n" in text
+    assert only_port([service(sessionAffinity="ClientIP")], []).affinity == 10800
