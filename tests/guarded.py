@@ -39,7 +39,7 @@ from mizzen.envoy.messages import (
 from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, ROUTES, Resource, Resources
 from mizzen.scope.model import Guards
 from mizzen.xds import http_filters
-from mizzen.xds.filter_chains import tls_inspector
+from mizzen.xds.filter_chains import drain_marked, tls_inspector
 from mizzen.xds.http_connection_manager import gateway_http
 from mizzen.xds.matchers import route_match
 from mizzen.xds.network_filters import GUARDS
@@ -113,11 +113,12 @@ class Guarded:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._open: dict[tuple[object, ...], socket.socket] = {}
 
-    async def enforce(self, guards: Guards, refused: bool = False) -> list[str]:
-        """What the proxy says against it."""
+    async def enforce(self, guards: Guards, refused: bool = False, drained: str = "") -> list[str]:
+        """What the proxy says against it. `drained`: connections that began under another mark are to end."""
         stream = self._fleet.stream
         assert stream is not None
-        self._fleet.target = {**self._fleet.target, EXTENSION: extensions(guards)}
+        listeners = _marked(self._fleet.target[LISTENER], drained) if drained else self._fleet.target[LISTENER]
+        self._fleet.target = {**self._fleet.target, EXTENSION: extensions(guards), LISTENER: listeners}
         stream.publish((self._fleet.target,))
         await until(lambda: stream.session.settled)
         await asyncio.sleep(0.004)  # the acknowledgement comes before the worker threads have it
@@ -223,6 +224,17 @@ def _listener(name: str, port: int, filters: list[Message], tls: Message | None 
     return Resource.of(name, serialized(message))
 
 
+def _marked(listeners: Mapping[str, Resource], mark: str) -> dict[str, Resource]:
+    """All but the application's own."""
+    found = {}
+    for name, resource in listeners.items():
+        listener = Listener.FromString(resource.body)
+        if name != "app":
+            listener.filter_chains[0].metadata.CopyFrom(FilterChain(**drain_marked(mark)).metadata)  # type: ignore[attr-defined]
+        found[name] = Resource.of(name, serialized(listener))
+    return found
+
+
 def _answers(other: int) -> RouteConfiguration:  # type: ignore[valid-type]
     """Everyone gets 200, and is told what arrived; 202 means that a token said what the route asks for."""
     echoed = (
@@ -302,8 +314,8 @@ def world(ports: Ports, mesh: MeshConfig, authority: Authority, guards: Guards) 
 
 
 @asynccontextmanager
-async def guarded(folder: Path, mesh: MeshConfig, guards: Guards = Guards()) -> AsyncIterator[Guarded]:  # noqa: B008
-    """Enforcing from the first moment."""
+async def guarded(folder: Path, mesh: MeshConfig, guards: Guards = Guards(), *options: str) -> AsyncIterator[Guarded]:  # noqa: B008
+    """Enforcing from the first moment; with options of Envoy's command line."""
     authority, ports = Authority(), Ports.free()
     key, chain = authority.issue(x509.DNSName("istiod.istio-system.svc"))
     fleet = Fleet(world(ports, mesh, authority, guards))
@@ -311,7 +323,7 @@ async def guarded(folder: Path, mesh: MeshConfig, guards: Guards = Guards()) -> 
     await server.start()
     own = authority.issue(x509.UniformResourceIdentifier(IDENTITY))
     try:
-        async with envoy(folder, _bootstrap(server.port, upstream_tls(*own, authority.root))) as proxy:
+        async with envoy(folder, _bootstrap(server.port, upstream_tls(*own, authority.root)), *options) as proxy:
             found = Guarded(fleet, ports, proxy, authority)
             await until(lambda: fleet.stream is not None and LISTENER in fleet.stream.session.types)
             await until(lambda: fleet.stream is not None and fleet.stream.session.settled)

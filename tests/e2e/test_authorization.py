@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -99,6 +100,21 @@ def test_check_says_what_a_pod_enforces(shell: Shell, page: str) -> None:
     assert ["ALLOW", "details-viewer.default", "1"] in [row.split() for row in rows[1:]]
     code, output = shell.run("istioctl x authz check deployment/productpage")
     assert code != 0 and "did you mean productpage-v1" in output and "mTLS" in output
+
+
+def test_a_drain_ends_what_runs(shell: Shell, page: str) -> None:
+    """The gateway's and productpage's connections to details end in time; the next request makes a new one."""
+    shell.ok(
+        "kubectl patch deployment details-v1 --type merge -p "
+        """'{"spec":{"template":{"metadata":{"annotations":{"proxy.istio.io/config":"{drainDuration: 1s}"}}}}}'"""
+    )
+    shell.ok("kubectl rollout status deployment/details-v1 --timeout=60s")
+    until_it_says(shell, f"curl -sS {page}", "ISBN-10")
+    rows = json.loads(shell.ok("mizzen x authz drain deployment/details-v1 --timeout 30 -o json"))
+    assert [row["connections"] > 0 and row["done"] for row in rows] == [True]
+    assert "ISBN-10" in shell.ok(f"curl -sS {page}")
+    code, output = shell.run("mizzen x authz drain deployment/details")
+    assert code == 1 and "did you mean details-v1" in output
 
 
 def test_tokens_at_the_gateway(shell: Shell, page: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from envoys import until
 from guarded import exchange, guarded, said
 from mizzen.api.mesh import MeshConfig, PathNormalization
 from mizzen.samples import ext_authz
@@ -327,6 +330,52 @@ async def test_an_edit_leaves_what_runs_alone_and_holds_for_what_comes(tmp_path:
             assert envoy.stats("listener_manager") == before
             for one in (*sockets, kept, bytes_open, fresh):
                 one.close()
+
+
+async def test_a_drain_ends_what_runs_and_nothing_that_begins(tmp_path: Path) -> None:
+    """A revoked client is gone within the proxy's drain time; who may still come and begins anew is not cut."""
+    revoked = denying({"from": [{"source": {"ipBlocks": ["127.0.0.2"]}}]})
+    options = ("--drain-time-s", "1", "--drain-strategy", "immediate")
+    async with guarded(tmp_path, MeshConfig(), Guards(), *options) as envoy:
+        with serving(Server(envoy.ports.other)):
+            asked = said("GET", "/other/ws", "a.com", UPGRADE)
+            web, raw = (
+                envoy.connect(envoy.ports.http, source="127.0.0.2"),
+                envoy.connect(envoy.ports.tcp, source="127.0.0.2"),
+            )
+            assert exchange(web, asked).status == 101
+            assert exchange(raw, said("GET", "/", "a.com")).status == 200
+            started = time.monotonic()
+            await envoy.enforce(revoked, drained="2026-11-26T22:00:00Z")
+            with envoy.connect(envoy.ports.http, source="127.0.0.2") as again:
+                assert exchange(again, asked).status == 403
+            refused = envoy.ask(envoy.ports.tcp, said("GET", "/", "a.com"), source="127.0.0.2")
+            assert refused.status == 0, "no connection began on the new chain under the old rules"
+            allowed_web, allowed_raw = envoy.connect(envoy.ports.http), envoy.connect(envoy.ports.tcp)
+            assert exchange(allowed_web, asked).status == 101
+            assert [await asyncio.to_thread(closed_after, one, started) for one in (web, raw)] == [True, True]
+            await until(
+                lambda: (
+                    not envoy.stats("listener_manager.total_filter_chains_draining")[
+                        "listener_manager.total_filter_chains_draining"
+                    ]
+                )
+            )
+            allowed_web.sendall(b"still here")
+            assert allowed_web.recv(100) == b"still here"
+            assert exchange(allowed_raw, said("GET", "/", "a.com")).status == 200
+            for one in (web, raw, allowed_web, allowed_raw):
+                one.close()
+
+
+def closed_after(connection: socket.socket, started: float) -> bool:
+    """Whether the other side ended it, within twice the drain time and some."""
+    connection.settimeout(5)
+    try:
+        ended = connection.recv(100) == b""
+    except ConnectionResetError:
+        ended = True
+    return ended and time.monotonic() - started < 4
 
 
 def authorizer(kind: str, port: int, **settings: Any) -> Authorizer:

@@ -21,6 +21,7 @@ from mizzen.ads.held import Held
 from mizzen.ads.store import Response, Store
 from mizzen.ads.target import (
     ALL_AT_ONCE,
+    HELD_BACK_BY,
     ONE_PER_RESPONSE,
     REFERRED_TO,
     REFERS_TO_CLUSTERS,
@@ -269,8 +270,8 @@ class DeltaSession:
         endpoints.asked |= again
 
     def _held_back(self, url: str) -> bool:
-        clusters = self._types.get(CLUSTER)
-        return url in REFERS_TO_CLUSTERS and clusters is not None and bool(clusters.in_flight)
+        awaited = (self._types.get(other) for other in HELD_BACK_BY.get(url, ()))
+        return any(state is not None and bool(state.in_flight) for state in awaited)
 
     def _removals_wait(self, url: str) -> bool:
         referring = (self._types.get(other) for other in REFERS_TO_CLUSTERS)

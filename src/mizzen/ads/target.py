@@ -17,7 +17,9 @@ ALL_AT_ONCE = frozenset({CLUSTER, LISTENER})
 ONE_PER_RESPONSE = frozenset({EXTENSION})
 """A refused extension configuration takes its siblings of the same response with it, unlike clusters and listeners."""
 REFERS_TO_CLUSTERS = frozenset({LISTENER, ROUTES})
-"""Held back until new clusters are acknowledged: Envoy does so once they are warm."""
+HELD_BACK_BY = {LISTENER: (CLUSTER, EXTENSION), ROUTES: (CLUSTER,)}
+"""Types that wait until others are acknowledged. Envoy acknowledges clusters once they are warm; a listener must not
+come before the rules that guard it."""
 REFERRED_TO = frozenset({CLUSTER, ENDPOINTS})
 """Removed only when nothing that may refer to them is on its way."""
 

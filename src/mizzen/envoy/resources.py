@@ -18,8 +18,9 @@ ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type URL
 EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 
-# Make before break: what is referred to goes before what refers to it.
-PUSH_ORDER = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, EXTENSION)
+# Make before break: what is referred to goes before what refers to it. Rules go before listeners, so that no connection
+# begins on a new filter chain under rules that are no longer in force.
+PUSH_ORDER = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

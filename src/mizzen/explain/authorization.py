@@ -81,12 +81,16 @@ async def pod_or_suggestion(api: Api, reference: str, namespace: str) -> tuple[s
     try:
         return await find_pod(api, reference, namespace)
     except NotFound as error:
-        kind, _, rest = reference.rpartition("/")
-        name, _, own = rest.partition(".")
-        there = await workloads_named(api, kind, own or namespace)
-        if name in there:
-            raise
-        close = next((one for one in there if one.startswith(name)), None)
-        close = close or next(iter(difflib.get_close_matches(name, there, n=1)), None)
-        hint = f"; did you mean {close}?" if close else ""
-        raise NotFound(404, "NotFound", f"{error.message}{hint}") from error
+        raise await meant(api, error, reference, namespace) from error
+
+
+async def meant(api: Api, error: NotFound, reference: str, namespace: str) -> NotFound:
+    """The same error, with the name that is near to the one that there is not."""
+    kind, _, rest = reference.rpartition("/")
+    name, _, own = rest.partition(".")
+    there = await workloads_named(api, kind, own or namespace)
+    if name in there:
+        return error
+    close = next((one for one in there if one.startswith(name)), None)
+    close = close or next(iter(difflib.get_close_matches(name, there, n=1)), None)
+    return NotFound(404, "NotFound", f"{error.message}{f'; did you mean {close}?' if close else ''}")

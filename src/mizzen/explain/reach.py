@@ -72,12 +72,26 @@ async def find_pod(api: Api, reference: str, namespace: str) -> tuple[str, str]:
         return where, name
     if kind.lower() not in _WORKLOADS:
         raise NotFound(404, "NotFound", f"there are no Pods behind a {kind}; name a pod, deployment or service")
-    workload = await api.get(_WORKLOADS[kind.lower()], name, where)
-    pods = (await api.list(WELL_KNOWN.pods, where, Selector(labels=_selector(workload)))).items
+    return where, (await ready_pods(api, kind, name, where))[0]
+
+
+async def ready_pods(api: Api, kind: str, name: str, namespace: str) -> list[str]:
+    """Names of the ready Pods of a workload, sorted; at least one. Raises NotFound."""
+    workload = await api.get(_WORKLOADS[kind.lower()], name, namespace)
+    pods = (await api.list(WELL_KNOWN.pods, namespace, Selector(labels=_selector(workload)))).items
     ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
     if not ready:
-        raise NotFound(404, "NotFound", f"no Pod of {kind}/{name} in namespace {where} is ready")
-    return where, sorted(ready)[0]
+        raise NotFound(404, "NotFound", f"no Pod of {kind}/{name} in namespace {namespace} is ready")
+    return sorted(ready)
+
+
+async def find_pods(api: Api, reference: str, namespace: str) -> tuple[str, list[str]]:
+    """As `find_pod`, but all ready Pods of a workload."""
+    where, first = await find_pod(api, reference, namespace)
+    kind, _, rest = reference.rpartition("/")
+    if kind.lower() in _POD_WORDS:
+        return where, [first]
+    return where, await ready_pods(api, kind, rest.partition(".")[0], where)
 
 
 async def workloads_named(api: Api, kind: str, namespace: str) -> list[str]:

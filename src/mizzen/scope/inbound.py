@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from mizzen.api.base import Problem
 from mizzen.api.mesh import MeshConfig
 from mizzen.scope.destination_rules import Lookup, lookup, rulebook
+from mizzen.scope.drains import drain_mark
 from mizzen.scope.guards import guards
 from mizzen.scope.memo import Memo
 from mizzen.scope.model import Guards, Inbound, InboundScope, InboundView
@@ -25,7 +26,8 @@ def inbound(snapshot: Snapshot, view: InboundView) -> InboundScope:
     ports = frozenset(view.container_ports)
     modes = workload_modes(snapshot, view.namespace, frozenset(view.labels))
     guarding = guards(snapshot, view.namespace, frozenset(view.labels))
-    return memo(_inbound_scope, memo, services, ports, rules, modes, guarding, snapshot.mesh)
+    drained = drain_mark(view.drained, guarding)
+    return memo(_inbound_scope, memo, services, ports, rules, modes, guarding, drained, snapshot.mesh)
 
 
 def own_services(services: Catalog, namespace: str, labels: frozenset[tuple[str, str]]) -> tuple[MeshService, ...]:
@@ -55,6 +57,7 @@ def _inbound_scope(
     rules: Lookup,
     modes: WorkloadModes,
     guarding: Guards,
+    drained: str,
     mesh: MeshConfig,
 ) -> InboundScope:
     taken: dict[int, tuple[MeshService, MeshPort]] = {}
@@ -69,6 +72,7 @@ def _inbound_scope(
         tls=modes.mode,
         other_ports=tuple((port, mode) for port, mode in modes.by_port if port not in taken),
         guards=guarding,
+        drained=drained,
         problems=(*problems, *guarding.problems),
     )
 

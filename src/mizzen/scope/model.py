@@ -316,6 +316,8 @@ class InboundScope(Model):
     other_ports: tuple[tuple[int, TlsMode], ...] = ()
     """Those of them that have a mode of their own."""
     guards: Guards = NO_GUARDS
+    drained: str = ""
+    """Connections that began under another mark are to end."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -326,6 +328,8 @@ class GatewayScope(Model):
     mesh: MeshConfig
     credentials: tuple[Credential, ...] = ()
     guards: Guards = NO_GUARDS
+    drained: str = ""
+    """As of `InboundScope`."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -359,6 +363,8 @@ class InboundView(Model):
     """All labels of the Pod: they say which Services select it."""
     container_ports: tuple[tuple[str, int], ...] = ()
     """Named container ports, for targetPorts given by name."""
+    drained: str = ""
+    """What the Pod's annotation says (`drains.asked_of`)."""
 
 
 class GatewayView(Model):
@@ -366,3 +372,5 @@ class GatewayView(Model):
     labels: tuple[tuple[str, str], ...]
     container_ports: tuple[tuple[str, int], ...] = ()
     """Named container ports, for targetPorts given by name."""
+    drained: str = ""
+    """What the Pod's annotation says (`drains.asked_of`)."""

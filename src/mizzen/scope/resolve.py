@@ -11,6 +11,7 @@ from mizzen.api.core import Secret
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import Gateway
 from mizzen.scope.credentials import Secrets
+from mizzen.scope.drains import drain_mark
 from mizzen.scope.foreign import foreign_hosts, without_claimed
 from mizzen.scope.gateways import Answers, Served, servers
 from mizzen.scope.groups import groups, hash_policies
@@ -72,7 +73,8 @@ def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
         secrets,
     )
     guarding = guards(snapshot, view.namespace, labels)
-    return memo(_gateway_scope, served, groups(snapshot, client, labels), guarding, snapshot.mesh)
+    drained = drain_mark(view.drained, guarding)
+    return memo(_gateway_scope, served, groups(snapshot, client, labels), guarding, drained, snapshot.mesh)
 
 
 def _served(
@@ -92,7 +94,9 @@ def _served(
     return replace(found, problems=tuple(about_ingress(one, ingress) for one in (*problems, *found.problems)))
 
 
-def _gateway_scope(served: Served, found: tuple[Group, ...], guarding: Guards, mesh: MeshConfig) -> GatewayScope:
+def _gateway_scope(
+    served: Served, found: tuple[Group, ...], guarding: Guards, drained: str, mesh: MeshConfig
+) -> GatewayScope:
     return GatewayScope(
         servers=served.servers,
         routes=served.routes,
@@ -100,6 +104,7 @@ def _gateway_scope(served: Served, found: tuple[Group, ...], guarding: Guards, m
         mesh=mesh,
         credentials=served.credentials,
         guards=guarding,
+        drained=drained,
         problems=(*served.problems, *guarding.problems),
     )
 

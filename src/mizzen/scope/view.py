@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mizzen.api.base import Model
 from mizzen.api.core import Pod
 from mizzen.scope.destination_rules import rulebook
+from mizzen.scope.drains import asked_of
 from mizzen.scope.model import GatewayView, InboundView, OutboundView
 from mizzen.scope.routes import mesh_routes
 from mizzen.scope.snapshot import Snapshot
@@ -31,18 +32,22 @@ def outbound_view(snapshot: Snapshot, proxy: Proxy) -> OutboundView:
 
 
 def inbound_view(snapshot: Snapshot, proxy: Proxy) -> InboundView:
+    pod = snapshot.get(Pod, proxy.namespace, proxy.name)
     return InboundView(
         namespace=proxy.namespace,
         labels=tuple(sorted(proxy.labels.items())),
-        container_ports=container_ports(snapshot.get(Pod, proxy.namespace, proxy.name)),
+        container_ports=container_ports(pod),
+        drained=asked_of(pod),
     )
 
 
 def gateway_view(snapshot: Snapshot, proxy: Proxy) -> GatewayView:
+    pod = snapshot.get(Pod, proxy.namespace, proxy.name)
     return GatewayView(
         namespace=proxy.namespace,
         labels=tuple(sorted(proxy.labels.items())),
-        container_ports=container_ports(snapshot.get(Pod, proxy.namespace, proxy.name)),
+        container_ports=container_ports(pod),
+        drained=asked_of(pod),
     )
 
 

@@ -19,6 +19,7 @@ from mizzen.envoy.messages import (
     OriginalDst,
     TlsInspector,
     optional,
+    struct,
     typed,
 )
 from mizzen.scope.model import Fallthrough, TcpRule
@@ -47,6 +48,11 @@ def original_dst() -> Message:
     return ListenerFilter(**typed("envoy.filters.listener.original_dst", OriginalDst()))
 
 
+def drain_marked(mark: str) -> dict[str, Any]:
+    """A chain with another mark is another chain: Envoy ends what runs on the old one within its drain time."""
+    return {"metadata": {"filter_metadata": {"mizzen": struct({"drained": mark})}}} if mark else {}
+
+
 def fallthrough_chain(fallthrough: Fallthrough, mesh: MeshConfig, name: str) -> Message:
     """What is not known here goes where it was going, or nowhere."""
     return FilterChain(name=name, filters=[to_cluster(fallthrough_cluster(fallthrough), mesh)])
@@ -56,11 +62,11 @@ def tcp_chains(
     rules: Iterable[TcpRule],
     mesh: MeshConfig,
     guards: tuple[Message, ...] = (),
-    encryption: Mapping[str, Any] = MappingProxyType({}),
+    fields: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[list[Message], Message | None]:
     """The chains with a condition, and the one without. The first rule wins where two ask for the same connections.
 
-    `guards` are filters in front, `encryption` what `gateway_tls` says.
+    `guards` are filters in front, `fields` what every chain has besides.
     """
     chains: list[Message] = []
     rest: Message | None = None
@@ -68,7 +74,7 @@ def tcp_chains(
         said = [bytes_in_mesh_tls()] if rule.says_bytes else []
         match = _filter_chain_match(rule, names)
         filters = [*guards, *said, to_destinations(rule, mesh)]
-        chain = FilterChain(filters=filters, filter_chain_match=match, **encryption)
+        chain = FilterChain(filters=filters, filter_chain_match=match, **fields)
         if match is not None:
             chains.append(chain)
         else:

@@ -14,7 +14,7 @@ from mizzen.scope.model import Inbound, InboundScope, Protocol, TlsMode
 from mizzen.xds import unencrypted
 from mizzen.xds.access_logs import listener_access_log
 from mizzen.xds.addresses import address
-from mizzen.xds.filter_chains import SNIFFED_HTTP, http_inspector, original_dst, tls_inspector
+from mizzen.xds.filter_chains import SNIFFED_HTTP, drain_marked, http_inspector, original_dst, tls_inspector
 from mizzen.xds.http_connection_manager import inbound_http
 from mizzen.xds.kept import kept
 from mizzen.xds.listeners import WILDCARD, listener_resource, loop_guard
@@ -87,9 +87,13 @@ def virtual_inbound(scope: InboundScope) -> Resource:
             continue_on_listener_filters_timeout=True,
             filter_chains=[
                 loop_guard("virtualInbound-blackhole", mesh.proxy_inbound_listen_port),
-                *_passthrough_chains(mesh, scope.tls),
-                *(chain for port, mode in scope.other_ports for chain in _passthrough_chains(mesh, mode, port)),
-                *(chain for inbound in scope.ports for chain in _port_chains(inbound, mesh)),
+                *_passthrough_chains(mesh, scope.tls, scope.drained),
+                *(
+                    chain
+                    for port, mode in scope.other_ports
+                    for chain in _passthrough_chains(mesh, mode, scope.drained, port)
+                ),
+                *(chain for inbound in scope.ports for chain in _port_chains(inbound, mesh, scope.drained)),
             ],
         )
     )
@@ -113,7 +117,7 @@ def _on_ports(ports: list[int]) -> dict[str, Any]:
 
 
 @kept
-def _port_chains(inbound: Inbound, mesh: MeshConfig) -> list[Message]:
+def _port_chains(inbound: Inbound, mesh: MeshConfig, drained: str) -> list[Message]:
     name = f"{WILDCARD}_{inbound.port}"
     routes = inbound_route_configuration(inbound, mesh)
     return [
@@ -126,13 +130,14 @@ def _port_chains(inbound: Inbound, mesh: MeshConfig) -> list[Message]:
             if wire.http
             else [*GUARDS, _bytes(wire, inbound.cluster, mesh)],
             **_encryption(wire, mesh),
+            **drain_marked(drained),
         )
         for wire in WIRES[inbound.tls][_kind(inbound.protocol)]
     ]
 
 
 @kept
-def _passthrough_chains(mesh: MeshConfig, mode: TlsMode, port: int | None = None) -> list[Message]:
+def _passthrough_chains(mesh: MeshConfig, mode: TlsMode, drained: str, port: int | None = None) -> list[Message]:
     """Of ports that no Service names: all of them, or one that has a mode of its own."""
     routes = inbound_passthrough_route_configuration(mesh)
     return [
@@ -143,6 +148,7 @@ def _passthrough_chains(mesh: MeshConfig, mode: TlsMode, port: int | None = None
             if wire.http
             else [*GUARDS, _bytes(wire, INBOUND_PASSTHROUGH, mesh)],
             **_encryption(wire, mesh),
+            **drain_marked(drained),
         )
         for wire in WIRES[mode]["auto"]
     ]

@@ -59,7 +59,7 @@ def inbound(scope: InboundScope, mark: int | None = None) -> Resources:
 def gateway(scope: GatewayScope) -> Resources:
     """What a gateway serves and calls."""
     mesh = scope.mesh
-    listeners = (gateway_listener(server, mesh) for server in scope.servers)
+    listeners = (gateway_listener(server, mesh, scope.drained) for server in scope.servers)
     return {
         CLUSTER: _named(black_hole_cluster(mesh), *(cluster(subset, mesh, True) for subset in scope.subsets)),
         LISTENER: _named(*(listener for listener in listeners if listener is not None)),
