@@ -18,7 +18,8 @@ ROUNDS = 12
 WRITER = """
 import asyncio, os, sys
 from pathlib import Path
-from mizzen.embedded.apiserver.store import Key, Store
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.store_entries import Key
 
 async def write(store, worker, prefix):
     number = 0

@@ -19,7 +19,7 @@ from mizzen.embedded.apiserver.application import Application, open_application
 from mizzen.embedded.apiserver.connections import Connections
 from mizzen.embedded.apiserver.http_server import HttpServer, tls_context
 from mizzen.embedded.apiserver.pki import Pki, ensure_pki
-from mizzen.embedded.apiserver.store import StoreTooNew
+from mizzen.embedded.apiserver.store_disk import StoreTooNew
 
 log = logging.getLogger("mizzen.apiserver")
 CLUSTER_PORT = 443

@@ -16,7 +16,8 @@ from mizzen.embedded.apiserver.allocation import Allocations
 from mizzen.embedded.apiserver.operation import Call, Operation
 from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.rights import Rights
-from mizzen.embedded.apiserver.store import Key, Store
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.kube.api import JSON
 
 IMMORTAL = frozenset({"default", "kube-system", "kube-public"})

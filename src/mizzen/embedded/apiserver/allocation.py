@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from mizzen.embedded.apiserver import errors
 from mizzen.embedded.apiserver.errors import Cause
-from mizzen.embedded.apiserver.store import Event
+from mizzen.embedded.apiserver.store_entries import Event
 from mizzen.kube.api import JSON
 
 SERVICE_RANGE = IPv4Network("10.96.0.0/16")

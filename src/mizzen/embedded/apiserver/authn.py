@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mizzen.embedded.apiserver import errors
-from mizzen.embedded.apiserver.store import Key, Store
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.embedded.apiserver.tokens import API_AUDIENCES, BadToken, Claims, TokenIssuer
 from mizzen.embedded.apiserver.wire import ANONYMOUS, User
 

@@ -6,7 +6,8 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
 from __future__ import annotations
 
 from mizzen.embedded.apiserver import errors, selectors
-from mizzen.embedded.apiserver.store import Entry, Store
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.store_entries import Entry
 from mizzen.kube.api import JSON, ApiError
 
 BUDGETS = "poddisruptionbudgets.policy"

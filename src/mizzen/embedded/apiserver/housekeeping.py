@@ -18,7 +18,8 @@ from mizzen.embedded.apiserver.operation import Call, DeleteOptions
 from mizzen.embedded.apiserver.registry import Registry
 from mizzen.embedded.apiserver.resources import ResourceType, storage_name
 from mizzen.embedded.apiserver.rights import CLUSTER_ROLES
-from mizzen.embedded.apiserver.store import Entry, Event, Key, Store
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.store_entries import Entry, Event, Key
 from mizzen.embedded.apiserver.target import Target
 from mizzen.kube.api import JSON, ApiError, NotFound
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mizzen.embedded.apiserver import errors, selectors, strategy
-from mizzen.embedded.apiserver.store import Key, Store
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.embedded.apiserver.target import Target
 from mizzen.embedded.apiserver.wire import Request
 from mizzen.kube.api import JSON

@@ -14,7 +14,8 @@ import aiohttp
 
 from mizzen.embedded.apiserver import errors, metrics
 from mizzen.embedded.apiserver.objects import Objects
-from mizzen.embedded.apiserver.store import Key, Store
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.embedded.apiserver.target import Target
 from mizzen.embedded.apiserver.wire import Answer, Request, Response, Stream, reply
 from mizzen.kube.api import JSON

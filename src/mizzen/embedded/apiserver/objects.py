@@ -16,7 +16,8 @@ from uuid import uuid4
 from mizzen.embedded.apiserver import errors, strategy
 from mizzen.embedded.apiserver.operation import Call, DeleteOptions, Operation
 from mizzen.embedded.apiserver.resources import ResourceType
-from mizzen.embedded.apiserver.store import Entry, Stale, Store
+from mizzen.embedded.apiserver.store import Stale, Store
+from mizzen.embedded.apiserver.store_entries import Entry
 from mizzen.embedded.apiserver.target import Target
 from mizzen.kube.api import JSON
 

@@ -16,7 +16,8 @@ import msgspec
 
 from mizzen.embedded.apiserver import errors, events_group, selectors
 from mizzen.embedded.apiserver.resources import ResourceType
-from mizzen.embedded.apiserver.store import Entry, Event, Store, Subscription
+from mizzen.embedded.apiserver.store import Store, Subscription
+from mizzen.embedded.apiserver.store_entries import Entry, Event
 from mizzen.embedded.apiserver.target import Target
 from mizzen.embedded.apiserver.wire import encode
 from mizzen.kube.api import JSON

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from mizzen.embedded.apiserver.resources import BUILT_INS, ResourceType, custom_types
-from mizzen.embedded.apiserver.store import Event
+from mizzen.embedded.apiserver.store_entries import Event
 from mizzen.kube.api import JSON
 
 _VERSION = re.compile(r"^v(\d+)(?:(alpha|beta)(\d+))?$")

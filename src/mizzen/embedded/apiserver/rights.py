@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from mizzen.embedded.apiserver import rbac
 from mizzen.embedded.apiserver.rbac import Action
-from mizzen.embedded.apiserver.store import Event, Key, Store
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.store_entries import Event, Key
 from mizzen.embedded.apiserver.wire import User
 from mizzen.kube.api import JSON
 

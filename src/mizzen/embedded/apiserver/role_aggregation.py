@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mizzen.embedded.apiserver import selectors
-from mizzen.embedded.apiserver.store import Entry
+from mizzen.embedded.apiserver.store_entries import Entry
 from mizzen.kube.api import JSON
 
 

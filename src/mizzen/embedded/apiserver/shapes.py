@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from mizzen.embedded.apiserver import tables
 from mizzen.embedded.apiserver.reading import Page, document_in, encode_list, plain_bookmark, raw_in
 from mizzen.embedded.apiserver.resources import ResourceType
-from mizzen.embedded.apiserver.store import Entry
+from mizzen.embedded.apiserver.store_entries import Entry
 from mizzen.embedded.apiserver.wire import Request, encode, representation
 from mizzen.kube.api import JSON
 

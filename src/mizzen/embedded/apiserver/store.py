@@ -16,74 +16,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from mizzen.embedded.apiserver import store_disk
+from mizzen.embedded.apiserver.store_entries import Entry, Event, Key
+from mizzen.embedded.apiserver.store_history import MAX_EVENTS, Forgotten, History
 from mizzen.kube.api import JSON
 
-SCHEMA_VERSION = 1
-RING_SIZE = 20_000
 SLOW_WATCHER = 20_000
 """Undelivered events after which a watch is ended; its client lists again."""
 
-EventType = Literal["ADDED", "MODIFIED", "DELETED"]
-
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(JSON).decode
-
-
-class Key(NamedTuple):
-    """`resource` is `plural` or `plural.group`; `namespace` is "" for what is cluster-wide."""
-
-    resource: str
-    namespace: str
-    name: str
-
-
-class _StoredMeta(msgspec.Struct):
-    uid: str = ""
-    labels: dict[str, str] | None = None
-
-
-class _Stored(msgspec.Struct, rename="camel"):
-    api_version: str = ""
-    metadata: _StoredMeta = msgspec.field(default_factory=_StoredMeta)
-
-
-_decode_meta = msgspec.json.Decoder(_Stored).decode
-
-
-class Entry:
-    """One version of one object: immutable bytes, and the few parts that every list looks at."""
-
-    __slots__ = ("api_version", "key", "labels", "raw", "revision", "uid")
-
-    def __init__(self, key: Key, revision: int, raw: bytes) -> None:
-        head = _decode_meta(raw)
-        self.key, self.revision, self.raw = key, revision, raw
-        self.api_version, self.uid, self.labels = head.api_version, head.metadata.uid, head.metadata.labels or {}
-
-    def document(self) -> JSON:
-        """A fresh copy: the caller may change it."""
-        return _decode(self.raw)
-
-
-class Event(NamedTuple):
-    """`entry` is the object after the event (for DELETED: its last state with the deletion's revision)."""
-
-    revision: int
-    type: EventType
-    entry: Entry
-    previous: Entry | None
 
 
 class Stale(Exception):
     """The object is not at the expected revision any more; read it again."""
-
-
-class StoreTooNew(Exception):
-    """The store file was written by a newer version of this program."""
 
 
 @dataclass(slots=True)
@@ -149,18 +98,19 @@ class _Write(NamedTuple):
 class Store:
     """Open it inside a running event loop. Errors: `Stale` for lost races, `sqlite3.Error` when the disk fails."""
 
-    def __init__(self, path: Path, ring_size: int = RING_SIZE) -> None:
+    def __init__(self, path: Path, max_events: int = MAX_EVENTS) -> None:
         self._loop = asyncio.get_running_loop()
         self._buckets: dict[str, dict[str, _Bucket]] = {}
-        self._ring: deque[Event] = deque(maxlen=ring_size)
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._listeners: dict[str, list[Callable[[Event], None]]] = {}
         self._uncommitted: dict[Key, tuple[int, Entry | None, asyncio.Future[Entry]]] = {}
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
-        self._database = _open(path)
-        self._next_revision = self._load()
-        self.revision = self._next_revision - 1
-        self._oldest = self.revision
+        self._forgotten: SimpleQueue[Forgotten] = SimpleQueue()
+        self._database = store_disk.open_file(path)
+        self.revision, oldest = store_disk.read_counter(self._database)
+        self._next_revision = self.revision + 1
+        self._history = History(oldest, max_events)
+        self._load()
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._writer.start()
 
@@ -179,24 +129,15 @@ class Store:
                 yield from buckets[each].after(start_name if each == start_namespace else None)
 
     def entries_at(self, resource: str, namespace: str, revision: int) -> list[Entry]:
-        """The collection as it was at an earlier revision, undone from the ring. Raises LookupError if too old."""
-        if revision < self._oldest:
-            raise LookupError(revision)
-        found = {entry.key: entry for entry in self.entries(resource, namespace)}
-        for event in reversed(self._ring):
-            if event.revision <= revision:
-                break
-            if event.entry.key.resource == resource:
-                _undo(found, event)
-        wanted = (entry for entry in found.values() if not namespace or entry.key.namespace == namespace)
+        """The collection as it was at an earlier revision. Raises LookupError if that is no longer known."""
+        past = self._history.undone(self.entries(resource, namespace), resource, revision)
+        wanted = (entry for entry in past if not namespace or entry.key.namespace == namespace)
         return sorted(wanted, key=lambda entry: (entry.key.namespace, entry.key.name))
 
     def subscribe(self, resource: str, namespace: str, since: int) -> Subscription:
         """Everything after revision `since`. Raises LookupError if that is no longer retained."""
-        if since < self._oldest:
-            raise LookupError(since)
         subscription = Subscription(resource, namespace)
-        for event in self._events_since(since):
+        for event in self._history.since(since):
             if event.entry.key.resource == resource:
                 subscription.offer(event)
         self._subscriptions.setdefault(resource, set()).add(subscription)
@@ -214,15 +155,7 @@ class Store:
     @property
     def oldest(self) -> int:
         """Watches can begin at this revision or a later one."""
-        return self._oldest
-
-    def _events_since(self, since: int) -> list[Event]:
-        found: list[Event] = []
-        for event in reversed(self._ring):
-            if event.revision <= since:
-                break
-            found.append(event)
-        return found[::-1]
+        return self._history.oldest
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -291,15 +224,15 @@ class Store:
 
     def _commit(self, batch: list[_Write]) -> None:
         try:
-            with self._database:
-                self._database.execute("BEGIN IMMEDIATE")
-                for write in batch:
-                    _apply(self._database, write.event)
-                self._database.execute("UPDATE counter SET revision = ?", (batch[-1].event.revision,))
+            store_disk.commit(self._database, [write.event for write in batch], self._to_forget())
         except sqlite3.Error as error:
             self._loop.call_soon_threadsafe(self._failed, batch, error)
         else:
             self._loop.call_soon_threadsafe(self._committed, batch)
+
+    def _to_forget(self) -> Iterator[Forgotten]:
+        while not self._forgotten.empty():
+            yield self._forgotten.get()
 
     def _committed(self, batch: list[_Write]) -> None:
         for write in batch:
@@ -320,70 +253,28 @@ class Store:
             del self._uncommitted[key]
 
     def _show(self, event: Event) -> None:
+        self._keep(event)
+        self.revision = event.revision
+        self._remember(event)
+        for listener in self._listeners.get(event.entry.key.resource, ()):
+            listener(event)
+        for subscription in self._subscriptions.get(event.entry.key.resource, ()):
+            subscription.offer(event)
+
+    def _keep(self, event: Event) -> None:
         key = event.entry.key
         bucket = self._buckets.setdefault(key.resource, {}).setdefault(key.namespace, _Bucket())
         if event.type == "DELETED":
             bucket.remove(key.name)
         else:
             bucket.put(event.entry)
-        self.revision = event.revision
-        if len(self._ring) == self._ring.maxlen:
-            self._oldest = self._ring[0].revision
-        self._ring.append(event)
-        for listener in self._listeners.get(key.resource, ()):
-            listener(event)
-        for subscription in self._subscriptions.get(key.resource, ()):
-            subscription.offer(event)
 
-    def _load(self) -> int:
-        rows = self._database.execute("SELECT resource, namespace, name, revision, body FROM objects")
-        for resource, namespace, name, revision, body in rows:
-            bucket = self._buckets.setdefault(resource, {}).setdefault(namespace, _Bucket())
-            bucket.put(Entry(Key(resource, namespace, name), revision, body))
-        (revision,) = self._database.execute("SELECT revision FROM counter").fetchone()
-        return int(revision) + 1
+    def _remember(self, event: Event) -> None:
+        if forgotten := self._history.append(event):
+            self._forgotten.put(forgotten)
 
-
-def _undo(found: dict[Key, Entry], event: Event) -> None:
-    if event.previous is None:
-        found.pop(event.entry.key, None)
-    else:
-        found[event.entry.key] = event.previous
-
-
-def _apply(database: sqlite3.Connection, event: Event) -> None:
-    entry = event.entry
-    if event.type == "DELETED":
-        database.execute("DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?", entry.key)
-        return
-    database.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)", (*entry.key, entry.revision, entry.raw))
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600, exist_ok=True)
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        database.close()
-        raise StoreTooNew(f"{path.name} has schema {version}; this version of mizzen knows up to {SCHEMA_VERSION}")
-    for step in _MIGRATIONS[version:]:
-        database.executescript(step)
-    return database
-
-
-_MIGRATIONS = (
-    """
-    BEGIN;
-    CREATE TABLE objects (
-        resource TEXT, namespace TEXT, name TEXT, revision INTEGER, body BLOB,
-        PRIMARY KEY (resource, namespace, name)
-    ) WITHOUT ROWID;
-    CREATE TABLE counter (revision INTEGER);
-    INSERT INTO counter VALUES (1);
-    PRAGMA user_version = 1;
-    COMMIT;
-    """,
-)
-"""Statement scripts, each leading from its index to the next `user_version`."""
+    def _load(self) -> None:
+        for event in store_disk.read_events(self._database):
+            self._keep(event)
+            if event.revision > self._history.oldest:
+                self._remember(event)

@@ -18,7 +18,7 @@ from mizzen.embedded.apiserver.patch import APPLY_PATCH, PatchError, apply_patch
 from mizzen.embedded.apiserver.reading import document_in
 from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.shapes import Shaper
-from mizzen.embedded.apiserver.store import Entry, Key
+from mizzen.embedded.apiserver.store_entries import Entry, Key
 from mizzen.embedded.apiserver.target import Target
 from mizzen.embedded.apiserver.tokens import API_AUDIENCES, MAX_SECONDS, MIN_SECONDS, TokenIssuer
 from mizzen.embedded.apiserver.wire import Answer, Request, Response, Upgrade, reply

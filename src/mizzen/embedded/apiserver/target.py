@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mizzen.embedded.apiserver import errors
 from mizzen.embedded.apiserver.registry import Registry
 from mizzen.embedded.apiserver.resources import ResourceType
-from mizzen.embedded.apiserver.store import Key
+from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.kube.api import Resource
 
 

@@ -9,7 +9,8 @@ from functools import lru_cache
 import aiohttp
 import msgspec
 
-from mizzen.embedded.apiserver.store import Key, Store
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.embedded.apiserver.webhooks import CallFailed
 from mizzen.embedded.apiserver.wire import encode
 from mizzen.kube.api import JSON

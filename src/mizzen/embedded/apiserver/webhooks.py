@@ -16,7 +16,8 @@ import msgspec
 from mizzen.embedded.apiserver import errors, selectors
 from mizzen.embedded.apiserver.operation import Operation
 from mizzen.embedded.apiserver.patch import PatchError, json_patch
-from mizzen.embedded.apiserver.store import Key, Store
+from mizzen.embedded.apiserver.store import Store
+from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.kube.api import JSON, ApiError
 
 MUTATING = "mutatingwebhookconfigurations.admissionregistration.k8s.io"

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mizzen.embedded.apiserver.store import Entry, Key, Stale, Store, StoreTooNew
+from mizzen.embedded.apiserver import store_disk
+from mizzen.embedded.apiserver.store import Stale, Store
+from mizzen.embedded.apiserver.store_disk import StoreTooNew
+from mizzen.embedded.apiserver.store_entries import Entry, Event, Key
+from mizzen.embedded.apiserver.store_history import History
 
 
 def key(name: str, namespace: str = "n") -> Key:
@@ -63,8 +67,8 @@ async def test_lists_are_in_order(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_the_past_can_be_read_while_the_ring_lasts(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store.db", ring_size=3)
+async def test_the_past_can_be_read_while_the_history_lasts(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store.db", max_events=3)
     a = await put(store, "a")
     moment = store.revision
     await store.delete(a)
@@ -77,6 +81,76 @@ async def test_the_past_can_be_read_while_the_ring_lasts(tmp_path: Path) -> None
         store.entries_at("things", "n", moment)
     with pytest.raises(LookupError):
         store.subscribe("things", "", moment)
+    await store.close()
+
+
+def told(store: Store, since: int) -> list[tuple[str, str, str]]:
+    """Type, name, and the name's `x` before it, of everything after a revision."""
+    events = store.subscribe("things", "", since).pending
+    return [
+        (each.type, each.entry.key.name, (each.previous and each.previous.document().get("x")) or "") for each in events
+    ]
+
+
+async def test_the_past_survives_a_restart(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store.db")
+    start = store.revision
+    a = await put(store, "a", x="one")
+    moment = store.revision
+    await store.delete(await put(store, "a", a, x="two"))
+    await put(store, "b")
+    events = [("ADDED", "a", ""), ("MODIFIED", "a", "one"), ("DELETED", "a", "two"), ("ADDED", "b", "")]
+    assert told(store, start) == events
+    await store.close()
+    store = Store(tmp_path / "store.db")
+    assert told(store, start) == events
+    assert told(store, moment) == events[1:]
+    assert [each.raw for each in store.entries_at("things", "n", moment)] == [a.raw]
+    await store.close()
+
+
+async def test_what_is_forgotten_stays_forgotten_and_takes_no_room(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store.db", max_events=3)
+    kept = await put(store, "kept")
+    last = await put(store, "often", x="0")
+    for number in range(1, 20):
+        last = await put(store, "often", last, x=str(number))
+        await store.delete(await put(store, "short-lived"))
+    await store.close()
+    with sqlite3.connect(tmp_path / "store.db") as database:
+        rows = database.execute("SELECT name, count(*) FROM versions GROUP BY name").fetchall()
+    database.close()
+    assert dict(rows) == {"kept": 1, "often": 2, "short-lived": 4}, "what three events need, and one not yet swept"
+    store = Store(tmp_path / "store.db", max_events=3)
+    assert [each.raw for each in store.entries("things", "n")] == [kept.raw, last.raw]
+    assert told(store, store.oldest) == [
+        ("MODIFIED", "often", "18"),
+        ("ADDED", "short-lived", ""),
+        ("DELETED", "short-lived", ""),
+    ]
+    with pytest.raises(LookupError):
+        store.subscribe("things", "", store.oldest - 1)
+    await store.close()
+
+
+async def test_history_is_bounded_in_bytes(tmp_path: Path) -> None:
+    history = History(0, max_bytes=1000)
+    for revision in range(1, 100):
+        entry = Entry(key("a"), revision, b'{"metadata":{"uid":"a"},"x":"' + b"x" * 300 + b'"}')
+        history.append(Event(revision, "ADDED", entry, None))
+    assert [each.revision for each in history.since(history.oldest)] == [97, 98, 99]
+
+
+async def test_a_store_of_the_first_schema_is_carried_over(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "store.db") as database:
+        database.executescript(store_disk._MIGRATIONS[0])
+        database.execute("INSERT INTO objects VALUES ('things', 'n', 'a', 7, ?)", (b'{"metadata":{"uid":"a"}}',))
+        database.execute("UPDATE counter SET revision = 9")
+    database.close()
+    store = Store(tmp_path / "store.db")
+    assert [(each.key.name, each.revision) for each in store.entries("things")] == [("a", 7)]
+    assert (store.oldest, store.revision, told(store, 9)) == (9, 9, [])
+    assert (await put(store, "b")).revision == 10
     await store.close()
 
 

@@ -16,7 +16,7 @@ from mizzen.embedded.apiserver.application import Application, open_application
 from mizzen.embedded.apiserver.http_server import tls_context
 from mizzen.embedded.apiserver.operation import Call, Operation
 from mizzen.embedded.apiserver.pki import Pki, ensure_pki
-from mizzen.embedded.apiserver.store import Key
+from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.embedded.apiserver.webhooks import VALIDATING, WebhookChain
 from mizzen.kube.api import WELL_KNOWN, ApiError, Resource, WriteOptions
 
