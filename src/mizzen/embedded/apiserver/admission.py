@@ -14,6 +14,7 @@ from typing import Protocol
 from mizzen.embedded.apiserver import bodies, crds, defaults, errors, escalation, pods, strategy, validation
 from mizzen.embedded.apiserver.allocation import Allocations
 from mizzen.embedded.apiserver.operation import Call, Operation
+from mizzen.embedded.apiserver.policies import Policies
 from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.rights import Rights
 from mizzen.embedded.apiserver.store import Store
@@ -40,8 +41,6 @@ STORED_ONLY = frozenset(
         "horizontalpodautoscalers.autoscaling",
         "resourcequotas",
         "limitranges",
-        "validatingadmissionpolicies.admissionregistration.k8s.io",
-        "validatingadmissionpolicybindings.admissionregistration.k8s.io",
         "replicationcontrollers",
     }
 )
@@ -62,6 +61,7 @@ class AdmissionChain:
 
     store: Store
     webhooks: Webhooks
+    policies: Policies
     allocations: Allocations
     rights: Rights
     now: Callable[[], datetime]
@@ -86,6 +86,7 @@ class AdmissionChain:
         if operation.obj is not None:
             validation.check(operation)
             escalation.check(self.rights, operation)
+        self.policies.check(operation)
         await self.webhooks.validate(operation)
 
     def prepare(self, operation: Operation) -> None:

@@ -20,6 +20,7 @@ from mizzen.embedded.apiserver.local import LocalApi
 from mizzen.embedded.apiserver.node_relay import NodeRelay
 from mizzen.embedded.apiserver.objects import Objects
 from mizzen.embedded.apiserver.pki import Pki
+from mizzen.embedded.apiserver.policies import Policies
 from mizzen.embedded.apiserver.registry import Registry
 from mizzen.embedded.apiserver.reviews import Reviews
 from mizzen.embedded.apiserver.rights import Rights
@@ -59,10 +60,12 @@ async def open_application(state: Path, pki: Pki, address: str = "127.0.0.1") ->
     store.listen(CRDS, registry.crd_changed)
     store.listen("services", allocations.service_changed)
     calls = WebhookCalls(store)
-    chain = WebhookChain(store, calls.post)
     rights = Rights(store)
     rights.listen()
-    objects = Objects(store, AdmissionChain(store, chain, allocations, rights, _now), ManagedFields(_now), _now)
+    policies = Policies(store, registry, rights)
+    chain = WebhookChain(store, calls.post, policies.conditions_hold)
+    admission = AdmissionChain(store, chain, policies, allocations, rights, _now)
+    objects = Objects(store, admission, ManagedFields(_now), _now)
     issuer = TokenIssuer(pki.service_account_key)
     authenticator = Authenticator(store, issuer)
     budgets = registry.find("policy", "v1", "poddisruptionbudgets")

@@ -13,7 +13,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from mizzen.embedded.apiserver import cel_quantities
 from mizzen.embedded.apiserver.validation_pod import amount
+
+Function = Callable[..., Any]
 
 
 def _holds(parse: Callable[[str], object]) -> Callable[[str], bool]:
@@ -99,7 +102,42 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(text, strict=False)
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
+def _format(pattern: str, arguments: list[Any]) -> str:
+    """`%s`, `%d`, `%f`, `%e`, `%b`, `%x`, `%X`, `%o` of CEL's strings library. Raises ValueError."""
+    values = iter(arguments)
+
+    def said(found: re.Match[str]) -> str:
+        precision, verb = found.groups()
+        if verb == "%":
+            return "%"
+        value = next(values, None)
+        if verb == "s":
+            return _text(value)
+        return format(value, f"{precision or ''}{verb}")
+
+    return re.sub(r"%(\.\d+)?([sdfebxXo%])", said, pattern)
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_text(key)}: {_text(item)}' for key, item in sorted(value.items()))}}}"
+    return str(value)
+
+
+def _contains_all(values: list[Any], wanted: list[Any]) -> bool:
+    return all(each in values for each in wanted)
+
+
+FUNCTIONS: dict[str, Function] = {
+    **cel_quantities.FUNCTIONS,
+    "format": _format,
+    "sets.contains": _contains_all,
+    "sets.equivalent": lambda one, other: _contains_all(one, other) and _contains_all(other, one),
+    "sets.intersects": lambda one, other: any(each in other for each in one),
     "charAt": lambda text, index: text[index : index + 1],
     "find": _find,
     "findAll": _find_all,

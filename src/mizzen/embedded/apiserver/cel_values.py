@@ -8,7 +8,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from mizzen.embedded.apiserver.schema_definitions import Node
+from mizzen.embedded.apiserver.schema_definitions import Node, resolve
 from mizzen.embedded.apiserver.schema_structural import field_schema
 
 ABSENT = object()
@@ -30,13 +30,13 @@ def field_name(name: str) -> str:
 
 
 def as_cel(node: Node, value: Any) -> Any:
-    """A copy of the value. Fields are renamed; keys of maps are not."""
+    """A copy of the value. Fields are renamed, and reserved words keep their own name too; keys of maps are not."""
+    node = resolve(node)
     if isinstance(value, dict):
         named = node.get("properties") or {}
-        return {
-            field_name(key) if key in named else key: as_cel(field_schema(node, key) or {}, item)
-            for key, item in value.items()
-        }
+        found = {key: as_cel(field_schema(node, key) or {}, item) for key, item in value.items()}
+        kept = {key: item for key, item in found.items() if key not in named or key in _RESERVED}
+        return {**kept, **{field_name(key): item for key, item in found.items() if key in named}}
     if isinstance(value, list):
         return [as_cel(node.get("items") or {}, item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and node.get("type") == "number":

@@ -230,6 +230,24 @@ def _validating_webhooks(obj: JSON) -> None:
         _webhook(hook)
 
 
+def _policy(obj: JSON) -> None:
+    spec = _spec(obj)
+    fill(spec, {"failurePolicy": "Fail"})
+    if spec.get("matchConstraints") is not None:
+        _match_resources(spec["matchConstraints"])
+
+
+def _policy_binding(obj: JSON) -> None:
+    if _spec(obj).get("matchResources") is not None:
+        _match_resources(_spec(obj)["matchResources"])
+
+
+def _match_resources(found: JSON) -> None:
+    fill(found, {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}})
+    for rule in (*items(found, "resourceRules"), *items(found, "excludeResourceRules")):
+        fill(rule, {"scope": "*"})
+
+
 def _autoscaler(obj: JSON) -> None:
     spec = _spec(obj)
     fill(spec, {"minReplicas": 1})
@@ -272,6 +290,8 @@ _RULES: dict[tuple[str, str], Callable[[JSON], None]] = {
     ("", "Secret"): _secret,
     ("", "Service"): _service,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _mutating_webhooks,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): _policy,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): _policy_binding,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _validating_webhooks,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _definition,
     ("apps", "DaemonSet"): _daemon_set,

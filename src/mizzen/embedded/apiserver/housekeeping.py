@@ -11,10 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from mizzen.embedded.apiserver import pods, role_aggregation, strategy
+from mizzen.embedded.apiserver import pods, policy_types, role_aggregation, strategy
 from mizzen.embedded.apiserver.crds import CLEANUP_FINALIZER
 from mizzen.embedded.apiserver.objects import Objects
 from mizzen.embedded.apiserver.operation import Call, DeleteOptions
+from mizzen.embedded.apiserver.policies import POLICIES
 from mizzen.embedded.apiserver.registry import Registry
 from mizzen.embedded.apiserver.resources import ResourceType, storage_name
 from mizzen.embedded.apiserver.rights import CLUSTER_ROLES
@@ -41,6 +42,7 @@ class Housekeeping:
         self.store.listen(CRDS, self._crd_changed)
         self.store.listen("nodes", self._node_changed)
         self.store.listen(CLUSTER_ROLES, self._cluster_role_changed)
+        self.store.listen(POLICIES, self._policy_changed)
 
     async def stop(self) -> None:
         for task in list(self._tasks):
@@ -63,6 +65,28 @@ class Housekeeping:
         assert kind is not None
         for name, rules in stale.items():
             await self.objects.update(Target(kind, "", name), functools.partial(_with_rules, rules), _CALL)
+
+    # -- policies --------------------------------------------------------------------------------------------------
+
+    def _policy_changed(self, event: Event) -> None:
+        policy = event.entry.document()
+        seen = (policy.get("status") or {}).get("observedGeneration")
+        if event.type != "DELETED" and seen != policy["metadata"]["generation"]:
+            self._later(lambda: self._tell_types(event.entry), f"checking the types of {event.entry.key.name}")
+
+    async def _tell_types(self, entry: Entry) -> None:
+        kind = self.registry.find("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies")
+        assert kind is not None
+
+        def told(policy: JSON) -> JSON:
+            found = policy_types.warnings(policy, self.registry)
+            checked = {"expressionWarnings": found} if found else {}
+            return {
+                **policy,
+                "status": {"observedGeneration": policy["metadata"]["generation"], "typeChecking": checked},
+            }
+
+        await self.objects.update(Target(kind, "", entry.key.name, "status"), told, _CALL)
 
     # -- custom resources ------------------------------------------------------------------------------------------
 

@@ -46,3 +46,22 @@ class Operation:
     call: Call
     subresource: str = ""
     options: JSON | None = None
+
+    def request(self) -> JSON:
+        """What webhooks and policies are told of it, besides the objects: an AdmissionRequest."""
+        resource = self.kind.resource
+        kind = {"group": resource.group, "version": resource.version, "kind": resource.kind}
+        named = {"group": resource.group, "version": resource.version, "resource": resource.plural}
+        return {
+            "kind": kind,
+            "resource": named,
+            "requestKind": kind,
+            "requestResource": named,
+            "name": self.name,
+            "operation": self.verb,
+            "userInfo": self.call.user.document(),
+            "dryRun": self.call.dry_run,
+            "options": self.options,
+            **({"namespace": self.namespace} if self.namespace else {}),
+            **({"subResource": self.subresource, "requestSubResource": self.subresource} if self.subresource else {}),
+        }

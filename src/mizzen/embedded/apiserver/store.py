@@ -109,7 +109,7 @@ class Store:
         self._database = store_disk.open_file(path)
         self.revision, oldest = store_disk.read_counter(self._database)
         self._next_revision = self.revision + 1
-        self._history = History(oldest, max_events)
+        self.history = History(oldest, max_events)
         self._load()
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._writer.start()
@@ -130,14 +130,14 @@ class Store:
 
     def entries_at(self, resource: str, namespace: str, revision: int) -> list[Entry]:
         """The collection as it was at an earlier revision. Raises LookupError if that is no longer known."""
-        past = self._history.undone(self.entries(resource, namespace), resource, revision)
+        past = self.history.undone(self.entries(resource, namespace), resource, revision)
         wanted = (entry for entry in past if not namespace or entry.key.namespace == namespace)
         return sorted(wanted, key=lambda entry: (entry.key.namespace, entry.key.name))
 
     def subscribe(self, resource: str, namespace: str, since: int) -> Subscription:
         """Everything after revision `since`. Raises LookupError if that is no longer retained."""
         subscription = Subscription(resource, namespace)
-        for event in self._history.since(since):
+        for event in self.history.since(since):
             if event.entry.key.resource == resource:
                 subscription.offer(event)
         self._subscriptions.setdefault(resource, set()).add(subscription)
@@ -155,7 +155,7 @@ class Store:
     @property
     def oldest(self) -> int:
         """Watches can begin at this revision or a later one."""
-        return self._history.oldest
+        return self.history.oldest
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -270,11 +270,11 @@ class Store:
             bucket.put(event.entry)
 
     def _remember(self, event: Event) -> None:
-        if forgotten := self._history.append(event):
+        if forgotten := self.history.append(event):
             self._forgotten.put(forgotten)
 
     def _load(self) -> None:
         for event in store_disk.read_events(self._database):
             self._keep(event)
-            if event.revision > self._history.oldest:
+            if event.revision > self.history.oldest:
                 self._remember(event)

@@ -27,14 +27,14 @@ class History:
         self.oldest = oldest
         self._events: deque[Event] = deque()
         self._bytes = 0
-        self._max_events, self._max_bytes = max_events, max_bytes
+        self.max_events, self.max_bytes = max_events, max_bytes
 
     def append(self, event: Event) -> Forgotten | None:
         """Remember it; what had to be forgotten for it, if anything."""
         self._events.append(event)
         self._bytes += len(event.entry.raw)
         before, forgotten = self.oldest, list[int]()
-        while len(self._events) > self._max_events or (self._bytes > self._max_bytes and len(self._events) > 1):
+        while len(self._events) > self.max_events or (self._bytes > self.max_bytes and len(self._events) > 1):
             forgotten.extend(self._forget())
         return Forgotten(self.oldest, tuple(forgotten)) if self.oldest != before else None
 

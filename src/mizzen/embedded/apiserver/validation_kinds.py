@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from mizzen.embedded.apiserver import schema_validation
+from mizzen.embedded.apiserver import policy_checks, schema_validation
 from mizzen.embedded.apiserver import validation_names as check
 from mizzen.embedded.apiserver.errors import Cause, invalid_value, required
 from mizzen.embedded.apiserver.schema_definitions import Node
@@ -227,6 +227,7 @@ def _webhooks(obj: JSON) -> Iterator[Cause]:
             told = "should be a domain with at least three segments separated by dots"
             yield invalid_value(f"{at}.name", name, told)
         yield from _webhook(hook, at)
+        yield from policy_checks.match_conditions(hook, at)
 
 
 def _webhook(hook: JSON, at: str) -> Iterator[Cause]:
@@ -265,6 +266,8 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("", "Secret"): _secret,
     ("", "Service"): service,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _webhooks,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): policy_checks.policy,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): policy_checks.binding,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _webhooks,
     ("apps", "DaemonSet"): _workload("daemonset"),
     ("apps", "Deployment"): _workload("deployment"),

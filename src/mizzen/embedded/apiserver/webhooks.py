@@ -13,18 +13,16 @@ from uuid import uuid4
 
 import msgspec
 
-from mizzen.embedded.apiserver import errors, selectors
+from mizzen.embedded.apiserver import errors, matching
+from mizzen.embedded.apiserver.cel_programs import CannotEvaluate
 from mizzen.embedded.apiserver.operation import Operation
 from mizzen.embedded.apiserver.patch import PatchError, json_patch
 from mizzen.embedded.apiserver.store import Store
-from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.kube.api import JSON, ApiError
 
 MUTATING = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
 VALIDATING = "validatingwebhookconfigurations.admissionregistration.k8s.io"
 DEFAULT_SECONDS = 10
-_EXEMPT_GROUP = "admissionregistration.k8s.io"
-"""Webhooks cannot stand in the way of mending webhooks."""
 
 
 class CallFailed(Exception):
@@ -35,12 +33,17 @@ Post = Callable[[JSON, JSON, float], Awaitable[JSON]]
 """(clientConfig, AdmissionReview, seconds) -> AdmissionReview. Raises CallFailed."""
 
 
+Conditions = Callable[[JSON, Operation], bool]
+"""(webhook, operation) -> whether all its `matchConditions` hold. Raises CannotEvaluate."""
+
+
 @dataclass(slots=True)
 class WebhookChain:
     """Implements `admission.Webhooks` over the stored configurations."""
 
     store: Store
     post: Post
+    conditions: Conditions
 
     async def mutate(self, operation: Operation) -> bool:
         """Ask each mutating webhook in order; once more those that want it if a later one changed the object."""
@@ -80,12 +83,12 @@ class WebhookChain:
             raise errors.bad_request(f'admission webhook "{hook["name"]}" does not support dry run')
         uid = str(uuid4())
         try:
-            if hook.get("matchConditions"):
-                raise CallFailed("matchConditions are CEL, which this server does not evaluate for webhooks")
+            if not self.conditions(hook, operation):
+                return None
             seconds = float(hook.get("timeoutSeconds") or DEFAULT_SECONDS)
             review = await self.post(hook["clientConfig"], review_of(operation, uid, hook), seconds)
             response = _response(review, uid)
-        except CallFailed as failure:
+        except (CallFailed, CannotEvaluate) as failure:
             if hook.get("failurePolicy") == "Ignore":
                 return None
             raise errors.internal(f'failed calling webhook "{hook["name"]}": {failure}') from None
@@ -97,7 +100,7 @@ class WebhookChain:
     # -- who is asked ----------------------------------------------------------------------------------------------
 
     def _matching(self, configurations: str, operation: Operation) -> Iterator[JSON]:
-        if operation.kind.resource.group == _EXEMPT_GROUP:
+        if matching.exempt(operation):
             return
         for entry in list(self.store.entries(configurations)):
             for hook in entry.document().get("webhooks") or ():
@@ -105,57 +108,8 @@ class WebhookChain:
                     yield hook
 
     def _matches(self, hook: JSON, operation: Operation) -> bool:
-        return (
-            any(rule_matches(rule, operation) for rule in hook.get("rules") or ())
-            and self._namespace_matches(hook.get("namespaceSelector"), operation)
-            and _object_matches(hook.get("objectSelector"), operation)
-        )
-
-    def _namespace_matches(self, selector: JSON | None, operation: Operation) -> bool:
-        requirements = selectors.requirements_of(selector)
-        if not requirements:
-            return True
-        if operation.kind.storage == "namespaces":
-            labels = (operation.obj or operation.old or {})["metadata"].get("labels") or {}
-            return selectors.matches_labels(requirements, labels)
-        if not operation.namespace:
-            return True
-        entry = self.store.get(Key("namespaces", "", operation.namespace))
-        return selectors.matches_labels(requirements, entry.labels if entry else {})
-
-
-def _object_matches(selector: JSON | None, operation: Operation) -> bool:
-    requirements = selectors.requirements_of(selector)
-    if not requirements:
-        return True
-    states = [each for each in (operation.obj, operation.old) if each is not None]
-    return any(selectors.matches_labels(requirements, each["metadata"].get("labels") or {}) for each in states)
-
-
-def rule_matches(rule: JSON, operation: Operation) -> bool:
-    """Whether a rule names this operation on this resource, in this version or (matchPolicy Equivalent) another."""
-    resource = operation.kind.resource
-    plural = f"{resource.plural}/{operation.subresource}" if operation.subresource else resource.plural
-    scope = {"Namespaced": True, "Cluster": False}.get(rule.get("scope") or "*", resource.namespaced)
-    return (
-        _one_of(rule.get("operations"), operation.verb)
-        and _one_of(rule.get("apiGroups"), resource.group)
-        and _one_of(rule.get("apiVersions"), resource.version)
-        and scope == resource.namespaced
-        and any(_resource_matches(wanted, plural) for wanted in rule.get("resources") or ())
-    )
-
-
-def _one_of(wanted: list[str] | None, value: str) -> bool:
-    return "*" in (wanted or ()) or value in (wanted or ())
-
-
-def _resource_matches(wanted: str, plural: str) -> bool:
-    if wanted in ("*/*", plural) or (wanted == "*" and "/" not in plural):
-        return True
-    name, _, sub = wanted.partition("/")
-    own, _, own_sub = plural.partition("/")
-    return bool(sub) and bool(own_sub) and name in ("*", own) and sub in ("*", own_sub)
+        concerned = any(matching.rule_matches(rule, operation) for rule in hook.get("rules") or ())
+        return concerned and matching.selected(self.store, hook, operation)
 
 
 # -- words ---------------------------------------------------------------------------------------------------------
@@ -163,27 +117,7 @@ def _resource_matches(wanted: str, plural: str) -> bool:
 
 def review_of(operation: Operation, uid: str, hook: JSON) -> JSON:
     """The AdmissionReview that a webhook is asked with."""
-    resource, call = operation.kind.resource, operation.call
-    kind = {"group": resource.group, "version": resource.version, "kind": resource.kind}
-    named = {"group": resource.group, "version": resource.version, "resource": resource.plural}
-    request: JSON = {
-        "uid": uid,
-        "kind": kind,
-        "resource": named,
-        "requestKind": kind,
-        "requestResource": named,
-        "name": operation.name,
-        "operation": operation.verb,
-        "userInfo": call.user.document(),
-        "object": operation.obj,
-        "oldObject": operation.old,
-        "dryRun": call.dry_run,
-        "options": operation.options,
-    }
-    if operation.namespace:
-        request["namespace"] = operation.namespace
-    if operation.subresource:
-        request["subResource"] = request["requestSubResource"] = operation.subresource
+    request = {"uid": uid, **operation.request(), "object": operation.obj, "oldObject": operation.old}
     versions = hook.get("admissionReviewVersions") or ["v1"]
     version = "v1" if "v1" in versions else versions[0]
     return {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}

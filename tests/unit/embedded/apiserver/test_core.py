@@ -158,10 +158,10 @@ async def test_a_forged_continue_token_is_refused(server: Server) -> None:
 
 async def test_a_watch_from_a_forgotten_revision_is_gone(tmp_path: Path, pki: Pki) -> None:
     application = await open_application(tmp_path, pki)
-    await application.close()
-    application = await open_application(tmp_path, pki)
     server = Server(application)
     try:
+        application.store.history.max_events = 3
+        await server.ok("POST", CONFIGS, config("a"))
         status, answer, _ = await server.ask("GET", f"{CONFIGS}?watch=true&resourceVersion=2")
         assert (status, answer["reason"]) == (410, "Expired")
         assert answer["message"].startswith("too old resource version: 2 (")

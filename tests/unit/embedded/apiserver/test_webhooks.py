@@ -176,7 +176,7 @@ async def test_dry_runs_ask_only_webhooks_without_side_effects(hooks: Hooks) -> 
     kind = hooks.application.core.registry.find("", "v1", "configmaps")
     assert kind is not None
     operation = Operation("CREATE", kind, "default", "c", review, None, Call(dry_run=True))
-    chain = WebhookChain(hooks.application.store, hooks.application.calls.post)
+    chain = WebhookChain(hooks.application.store, hooks.application.calls.post, lambda hook, operation: True)
     loud = hooks.hook("/loud", allow, sideEffects="Some")
     await hooks.application.store.put(Key(VALIDATING, "", "old"), {"metadata": {}, "webhooks": [loud]}, None)
     with pytest.raises(ApiError, match="does not support dry run"):
