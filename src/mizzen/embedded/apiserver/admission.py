@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from mizzen.embedded.apiserver import bodies, crds, defaults, errors, escalation, pods, strategy, validation
+from mizzen.embedded.apiserver import (
+    bodies,
+    certificate_requests,
+    crds,
+    defaults,
+    errors,
+    escalation,
+    pods,
+    strategy,
+    validation,
+)
 from mizzen.embedded.apiserver.allocation import Allocations
 from mizzen.embedded.apiserver.operation import Call, Operation
 from mizzen.embedded.apiserver.policies import Policies
@@ -86,6 +96,7 @@ class AdmissionChain:
         if operation.obj is not None:
             validation.check(operation)
             escalation.check(self.rights, operation)
+            certificate_requests.check(self.rights, operation)
         self.policies.check(operation)
         await self.webhooks.validate(operation)
 

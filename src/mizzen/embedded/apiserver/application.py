@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from mizzen.embedded.apiserver.info import Information
 from mizzen.embedded.apiserver.local import LocalApi
 from mizzen.embedded.apiserver.node_relay import NodeRelay
 from mizzen.embedded.apiserver.objects import Objects
-from mizzen.embedded.apiserver.pki import Pki
+from mizzen.embedded.apiserver.pki import Pki, read_authority
 from mizzen.embedded.apiserver.policies import Policies
 from mizzen.embedded.apiserver.registry import Registry
 from mizzen.embedded.apiserver.reviews import Reviews
@@ -76,6 +77,6 @@ async def open_application(state: Path, pki: Pki, address: str = "127.0.0.1") ->
     core = Core(store, registry, objects, reviews, subresources, information, Authorization(rights))
     api = LocalApi(core)
     await system_objects.write(api, pki)
-    housekeeping = Housekeeping(store, registry, objects)
+    housekeeping = Housekeeping(store, registry, objects, functools.partial(read_authority, pki))
     housekeeping.start()
     return Application(store, core, authenticator, api, calls, relay, housekeeping)

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from mizzen.embedded.apiserver import pods, policy_types, role_aggregation, strategy
+from mizzen.embedded.apiserver import certificate_requests, pods, policy_types, role_aggregation, strategy
 from mizzen.embedded.apiserver.crds import CLEANUP_FINALIZER
 from mizzen.embedded.apiserver.objects import Objects
 from mizzen.embedded.apiserver.operation import Call, DeleteOptions
+from mizzen.embedded.apiserver.pki import Authority
 from mizzen.embedded.apiserver.policies import POLICIES
 from mizzen.embedded.apiserver.registry import Registry
 from mizzen.embedded.apiserver.resources import ResourceType, storage_name
@@ -36,6 +37,7 @@ class Housekeeping:
     store: Store
     registry: Registry
     objects: Objects
+    authority: Callable[[], Authority]
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(self) -> None:
@@ -43,6 +45,7 @@ class Housekeeping:
         self.store.listen("nodes", self._node_changed)
         self.store.listen(CLUSTER_ROLES, self._cluster_role_changed)
         self.store.listen(POLICIES, self._policy_changed)
+        self.store.listen(certificate_requests.STORAGE, self._certificate_requested)
 
     async def stop(self) -> None:
         for task in list(self._tasks):
@@ -87,6 +90,22 @@ class Housekeeping:
             }
 
         await self.objects.update(Target(kind, "", entry.key.name, "status"), told, _CALL)
+
+    # -- certificates ----------------------------------------------------------------------------------------------
+
+    def _certificate_requested(self, event: Event) -> None:
+        if event.type != "DELETED" and certificate_requests.waits_for_us(event.entry.document()):
+            self._later(lambda: self._sign(event.entry.key.name), f"signing {event.entry.key.name}")
+
+    async def _sign(self, name: str) -> None:
+        kind = self.registry.find("certificates.k8s.io", "v1", "certificatesigningrequests")
+        assert kind is not None
+        now = self.objects.now()
+
+        def answered(request: JSON) -> JSON:
+            return {**request, "status": certificate_requests.answer(self.authority(), request, now)}
+
+        await self.objects.update(Target(kind, "", name, "status"), answered, _CALL)
 
     # -- custom resources ------------------------------------------------------------------------------------------
 

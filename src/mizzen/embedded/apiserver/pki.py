@@ -59,7 +59,9 @@ class Pki:
 
 
 @dataclass(frozen=True, slots=True)
-class _Authority:
+class Authority:
+    """What signs for the cluster."""
+
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
@@ -131,13 +133,18 @@ def _general_name(address: str) -> x509.GeneralName:
         return x509.DNSName(address)
 
 
-def _ensure_authority(pki: Pki) -> _Authority:
+def _ensure_authority(pki: Pki) -> Authority:
     key_path = pki.folder / "ca.key"
     if not (pki.ca.exists() and key_path.exists()):
         _make_authority(pki, key_path)
-    key = serialization.load_pem_private_key(key_path.read_bytes(), None)
+    return read_authority(pki)
+
+
+def read_authority(pki: Pki) -> Authority:
+    """Raises OSError and ValueError."""
+    key = serialization.load_pem_private_key((pki.folder / "ca.key").read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return _Authority(x509.load_pem_x509_certificate(pki.ca.read_bytes()), key)
+    return Authority(x509.load_pem_x509_certificate(pki.ca.read_bytes()), key)
 
 
 def _make_authority(pki: Pki, key_path: Path) -> None:
@@ -155,7 +162,7 @@ def _make_authority(pki: Pki, key_path: Path) -> None:
     _write(pki.ca, certificate.public_bytes(serialization.Encoding.PEM))
 
 
-def _issue(pki: Pki, leaf: _Leaf, authority: _Authority) -> None:
+def _issue(pki: Pki, leaf: _Leaf, authority: Authority) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, leaf.common_name)]
     if leaf.organization:
@@ -190,7 +197,7 @@ def _certificate(
     )
 
 
-def _usable(path: Path, leaf: _Leaf, authority: _Authority) -> bool:
+def _usable(path: Path, leaf: _Leaf, authority: Authority) -> bool:
     if not path.exists():
         return False
     certificate = x509.load_pem_x509_certificate(path.read_bytes())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from mizzen.embedded.apiserver import policy_checks, schema_validation
+from mizzen.embedded.apiserver import certificate_requests, policy_checks, schema_validation
 from mizzen.embedded.apiserver import validation_names as check
 from mizzen.embedded.apiserver.errors import Cause, invalid_value, required
 from mizzen.embedded.apiserver.schema_definitions import Node
@@ -275,6 +275,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("apps", "StatefulSet"): _workload("statefulset"),
     ("batch", "CronJob"): _cron_job,
     ("batch", "Job"): _job,
+    ("certificates.k8s.io", "CertificateSigningRequest"): certificate_requests.problems,
     ("networking.k8s.io", "Ingress"): ingress,
     ("policy", "PodDisruptionBudget"): _disruption_budget,
     ("rbac.authorization.k8s.io", "ClusterRole"): _role,

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from mizzen.embedded.apiserver.tables.cells import NAME, NONE, UNKNOWN, Column, age, at, count, joined, number, text
+from mizzen.embedded.apiserver.tables.cells import (
+    NAME,
+    NONE,
+    UNKNOWN,
+    UNSET,
+    Column,
+    age,
+    at,
+    count,
+    duration,
+    joined,
+    number,
+    text,
+)
 from mizzen.embedded.apiserver.tables.workloads import AGE
 from mizzen.kube.api import JSON
 
@@ -93,6 +106,20 @@ def _subjects(kind: str) -> Column:
     return text(f"{kind}s", cell, priority=1)
 
 
+def _param_kind(found: JSON) -> str:
+    return f"{found.get('apiVersion')}/{found.get('kind')}" if found else UNSET
+
+
+def _param_ref(found: JSON) -> str:
+    name: str = found.get("name") or ""
+    return f"{found['namespace']}/{name}" if name and found.get("namespace") else name or UNSET
+
+
+def _requested_duration(obj: JSON) -> str:
+    seconds = at(obj, "spec.expirationSeconds")
+    return NONE if seconds is None else duration(seconds)
+
+
 def _csr_condition(request: JSON) -> str:
     found = [each["type"] for each in at(request, "status.conditions") or ()]
     issued = ["Issued"] if at(request, "status.certificate") else []
@@ -146,7 +173,7 @@ CLUSTER: dict[str, tuple[Column, ...]] = {
         text("Capacity", lambda obj: at(obj, "status.capacity.storage") or ""),
         text("Access Modes", lambda obj: _modes(at(obj, "status.accessModes"))),
         text("StorageClass", lambda obj: at(obj, "spec.storageClassName") or ""),
-        text("VolumeAttributesClass", lambda obj: at(obj, "spec.volumeAttributesClassName") or "<unset>"),
+        text("VolumeAttributesClass", lambda obj: at(obj, "spec.volumeAttributesClassName") or UNSET),
         AGE,
         text("VolumeMode", lambda obj: at(obj, "spec.volumeMode") or "Filesystem", priority=1),
     ),
@@ -184,11 +211,24 @@ CLUSTER: dict[str, tuple[Column, ...]] = {
     "clusterrolebindings.rbac.authorization.k8s.io": _BINDING,
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": _WEBHOOKS,
     "validatingwebhookconfigurations.admissionregistration.k8s.io": _WEBHOOKS,
+    "validatingadmissionpolicies.admissionregistration.k8s.io": (
+        NAME,
+        number("Validations", lambda obj: len(at(obj, "spec.validations") or ())),
+        text("ParamKind", lambda obj: _param_kind(at(obj, "spec.paramKind") or {})),
+        AGE,
+    ),
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": (
+        NAME,
+        text("PolicyName", lambda obj: at(obj, "spec.policyName")),
+        text("ParamRef", lambda obj: _param_ref(at(obj, "spec.paramRef") or {})),
+        AGE,
+    ),
     "certificatesigningrequests.certificates.k8s.io": (
         NAME,
         AGE,
         text("SignerName", lambda obj: at(obj, "spec.signerName") or ""),
         text("Requestor", lambda obj: at(obj, "spec.username") or ""),
+        text("RequestedDuration", _requested_duration),
         text("Condition", _csr_condition),
     ),
     "resourcequotas": (NAME, AGE, text("Request", lambda obj: joined(at(obj, "spec.hard") or ()))),
