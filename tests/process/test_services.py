@@ -2,96 +2,30 @@
 
 import asyncio
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
 
 import pytest
-from pyroute2 import IPRoute, NetNS
 
-from mizzen.embedded.box.network import attach, prepare_box
+from mizzen.embedded.box.network import prepare_box
 from mizzen.embedded.node.service_table import TABLE
 from mizzen.embedded.node.services import run_services
 from mizzen.kube.api import WELL_KNOWN
 from mizzen.kube.memory import MemoryApi
 from mizzen.nftables.messages import delete_table
 from mizzen.nftables.netlink import commit, table_names
+from wired_pods import WiredPod
 
 pytestmark = [pytest.mark.process, pytest.mark.root]
 
 VIP = "10.96.7.7"
-POD = """
-import ctypes, socket, sys, threading
-assert ctypes.CDLL(None).unshare(0x40000000) == 0
-print("apart", flush=True)
-sys.stdin.readline()
-def serve_udp(server):
-    while True:
-        _, peer = server.recvfrom(10)
-        server.sendto(sys.argv[1].encode(), peer)
-def serve_tcp(server):
-    while True:
-        connection, peer = server.accept()
-        connection.sendall(f"{sys.argv[1]} {peer[0]}".encode()); connection.close()
-datagrams = socket.socket(type=socket.SOCK_DGRAM); datagrams.bind(("0.0.0.0", 53))
-threading.Thread(target=serve_udp, args=(datagrams,), daemon=True).start()
-threading.Thread(target=serve_tcp, args=(socket.create_server(("0.0.0.0", 8080)),), daemon=True).start()
-print("serving", flush=True)
-for line in sys.stdin:
-    address, port = line.split()
-    try:
-        connection = socket.create_connection((address, int(port)), 2)
-        print(connection.recv(100).decode(), flush=True)
-    except OSError as error:
-        print(error, flush=True)
-"""
-
-
-class Pod:
-    """A process in a network namespace of its own, wired as the node wires Pods: a /32 behind a bridge port."""
-
-    def __init__(self, name, address):
-        self.name, self.address = name, address
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", POD, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout.readline() == "apart\n"
-        self._plug_in()
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        assert self.process.stdout.readline() == "serving\n"
-
-    def _plug_in(self):
-        namespace = f"/proc/{self.process.pid}/ns/net"
-        with IPRoute() as route:
-            route.link("add", ifname=self.name, kind="veth", peer={"ifname": "eth0", "net_ns_fd": namespace})
-        attach(self.name)
-        with NetNS(namespace, flags=0) as inside:
-            eth0 = inside.link_lookup(ifname="eth0")[0]
-            inside.link("set", index=1, state="up")
-            inside.addr("add", index=eth0, address=self.address, prefixlen=32)
-            inside.link("set", index=eth0, state="up")
-            inside.route("add", dst="10.244.0.1/32", oif=eth0, scope="link")
-            inside.route("add", dst="default", gateway="10.244.0.1", oif=eth0)
-
-    def call(self, address, port):
-        self.process.stdin.write(f"{address} {port}\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
 
 
 @pytest.fixture
 def pods(private_network):
     prepare_box()
-    started = [Pod("one", "10.244.0.11"), Pod("two", "10.244.0.12")]
+    started = [WiredPod("one", "10.244.0.11"), WiredPod("two", "10.244.0.12")]
     yield started
     for pod in started:
         pod.end()

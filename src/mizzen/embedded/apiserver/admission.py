@@ -47,7 +47,6 @@ CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 STORED_ONLY = frozenset(
     {
-        "networkpolicies.networking.k8s.io",
         "horizontalpodautoscalers.autoscaling",
         "resourcequotas",
         "limitranges",

@@ -12,6 +12,7 @@ from mizzen.embedded.apiserver import certificate_requests, policy_checks, schem
 from mizzen.embedded.apiserver import validation_names as check
 from mizzen.embedded.apiserver.errors import Cause, invalid_value, required
 from mizzen.embedded.apiserver.schema_definitions import Node
+from mizzen.embedded.apiserver.validation_network import network_policy
 from mizzen.embedded.apiserver.validation_pod import pod_spec
 from mizzen.embedded.apiserver.validation_service import ingress, service
 from mizzen.kube.api import JSON, Resource
@@ -277,6 +278,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("batch", "Job"): _job,
     ("certificates.k8s.io", "CertificateSigningRequest"): certificate_requests.problems,
     ("networking.k8s.io", "Ingress"): ingress,
+    ("networking.k8s.io", "NetworkPolicy"): network_policy,
     ("policy", "PodDisruptionBudget"): _disruption_budget,
     ("rbac.authorization.k8s.io", "ClusterRole"): _role,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _role_binding,

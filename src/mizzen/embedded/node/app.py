@@ -30,6 +30,7 @@ from mizzen.embedded.node.init_client import InitClient, InitError
 from mizzen.embedded.node.node_ports import run_node_ports
 from mizzen.embedded.node.parts import Images, Parts, Tokens
 from mizzen.embedded.node.pod import PodWorker
+from mizzen.embedded.node.policies import Policies
 from mizzen.embedded.node.probes import Prober
 from mizzen.embedded.node.registration import NODE_NAME
 from mizzen.embedded.node.server import serve
@@ -206,6 +207,7 @@ def _parts(api: Api, init: InitClient, paths: ClusterPaths, box: Box) -> Parts:
         images=Images(paths.images),
         tokens=Tokens(api),
         services=Informer(api, WELL_KNOWN.services),
+        policies=Policies(api),
         machine=_machine(),
         capacity=Capacity(cpu=str(os.cpu_count() or 1), memory=f"{registration.memory_kib()}Ki"),
         host_ip=host_ip(box),
@@ -244,7 +246,7 @@ async def _serve_until_over(parts: Parts, box: Box, workers: Workers, inventory:
     sources = [Informer(parts.api, kind) for kind in (WELL_KNOWN.configmaps, WELL_KNOWN.secrets)]
     for informer in sources:
         informer.subscribe(_with_kind(informer, workers))
-    background = [parts.recorder.run(), registration.heartbeat(parts.api), parts.services.run()]
+    background = [parts.recorder.run(), registration.heartbeat(parts.api), parts.services.run(), parts.policies.run()]
     background += [informer.run() for informer in sources]
     background += _neighbours(parts, box)
     async with asyncio.TaskGroup() as group:
@@ -255,6 +257,7 @@ async def _serve_until_over(parts: Parts, box: Box, workers: Workers, inventory:
         await pods.wait_synced()
         await remove_orphans(parts, inventory, {_uid(pod) for pod in pods.objects.values()})
         await workers.all_told()
+        parts.policies.complete()
         await registration.register(parts.api, parts.host_ip, box.life)
         tasks.append(group.create_task(serve(parts, workers)))
         await _stop_or_closed(parts.init)

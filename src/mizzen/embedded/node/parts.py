@@ -19,6 +19,7 @@ from mizzen.embedded.node.events import Recorder
 from mizzen.embedded.node.fields import Capacity
 from mizzen.embedded.node.init_client import InitClient
 from mizzen.embedded.node.payload import Reference, TokenRequest
+from mizzen.embedded.node.policies import Policies
 from mizzen.embedded.node.probes import Prober
 from mizzen.embedded.paths import ClusterPaths
 from mizzen.kube.api import JSON, WELL_KNOWN, Api, NotFound
@@ -116,6 +117,7 @@ class Parts:
     images: Images
     tokens: Tokens
     services: Informer
+    policies: Policies
     machine: Machine
     capacity: Capacity
     host_ip: str

@@ -76,6 +76,7 @@ class PodWorker:
     def sandbox_gone(self) -> None:
         """Init has reaped the Pod's last process: because we asked, or because someone killed its pid 1."""
         self.sandbox.gone.set()
+        self.sandbox.lost()
         if not self.facts.busy:
             self.facts = replace(self.facts, address="")
             self.parts.recorder.normal(self.pod, "SandboxChanged", "Pod sandbox changed, it will be re-created.")

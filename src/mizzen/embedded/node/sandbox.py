@@ -50,6 +50,7 @@ class PodSandbox:
 
     def changed(self, pod: JSON) -> None:
         self._pod = pod
+        self._parts.policies.changed(pod)
 
     async def create(self) -> str:
         """Volumes first, then the namespaces. The Pod's address. Raises NotNow, ApiError, OSError."""
@@ -70,6 +71,7 @@ class PodSandbox:
             raise NotNow("FailedCreatePodSandBox", error.message) from error
         self._address, self.pid = made.address, made.pid
         self._write_etc()
+        await self._parts.policies.admit(self._pod, made.address)
         return made.address
 
     async def _claim(self, name: str) -> None:
@@ -88,6 +90,7 @@ class PodSandbox:
     async def resume(self, address: str, pid: int) -> None:
         """Go on with a sandbox that is there."""
         self._address, self.pid = address, pid
+        self._parts.policies.known(self._pod, address)
         await self.refresh()
 
     async def remove(self) -> None:
@@ -100,7 +103,12 @@ class PodSandbox:
                     await self.gone.wait()
             except TimeoutError as error:
                 raise NotNow("FailedKillPod", "the Pod's processes do not end, even after SIGKILL") from error
+        self.lost()
+
+    def lost(self) -> None:
+        """Its namespaces are no more, and its address is free for another Pod."""
         self._address = ""
+        self._parts.policies.left(self._pod["metadata"]["uid"])
 
     def clean_up(self) -> None:
         """Remove the Pod's folder, logs included. Raises OSError."""

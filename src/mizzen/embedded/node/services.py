@@ -27,8 +27,12 @@ async def run_services(api: Api, *, own_addresses: frozenset[str] = _OWN_ADDRESS
         tasks.create_task(slices.run())
         await services.wait_synced()
         await slices.wait_synced()
-        await keep_table(lambda: _wanted(services, slices, own_addresses), changed)
+        await keep_table(lambda: (_wanted(services, slices, own_addresses), None), changed, _nobody_waits)
 
 
 def _wanted(services: Informer, slices: Informer, own_addresses: frozenset[str]) -> Table:
     return table(state_of(service_ports(services.objects.values(), slices.objects.values(), own_addresses)))
+
+
+async def _nobody_waits(_: None) -> None:
+    """Connections find what is there."""

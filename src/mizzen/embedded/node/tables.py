@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
 
 from mizzen.nftables.difference import changes
 from mizzen.nftables.messages import replace_table
@@ -15,23 +15,29 @@ from mizzen.nftables.ruleset import Table
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
+T = TypeVar("T")
 
 
-async def keep_table(wanted: Callable[[], Table], changed: asyncio.Event) -> NoReturn:
+async def keep_table(
+    wanted: Callable[[], tuple[Table, T]], changed: asyncio.Event, committed: Callable[[T], Awaitable[None]]
+) -> NoReturn:
     """Until cancelled, in the box's network namespace. Raises OSError when the first table cannot be written.
 
-    The first table replaces whatever an earlier node process left, in one step: connections that are under way are
-    remembered by the kernel, and new ones find either the old table or the new one. What changes while a batch is
-    being committed goes into the next one.
+    `wanted` gives the table and a note, which `committed` is handed once the kernel has that table. The first table
+    replaces whatever an earlier node process left, in one step: connections that are under way are remembered by the
+    kernel, and new ones find either the old table or the new one. What changes while a batch is being committed goes
+    into the next one.
     """
     changed.clear()
-    written = wanted()
+    written, note = wanted()
     await asyncio.to_thread(commit, replace_table(written))
+    await committed(note)
     while True:
         await changed.wait()
         changed.clear()
-        table = wanted()
+        table, note = wanted()
         await _write(written, table)
+        await committed(note)
         written = table
 
 
