@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +107,9 @@ class Starter:
         source = await self._parts.sources(pod["metadata"]["namespace"], payload.references(pod))
         services = self._parts.services_of(pod["metadata"]["namespace"])
         env = environment(pod, container, Surroundings(sandbox.addresses, self._parts.capacity, source, services))
-        mounts = containers.mounts(pod, container, image, sandbox.sources(), env)
-        self._check_sub_paths(container, mounts)
+        sources = sandbox.sources()
+        mounts = containers.mounts(pod, container, image, sources, env)
+        self._make_sub_paths(container, mounts, sources)
         if isinstance(image, Command):
             own = [Mount(source=str(each), target=str(each), read_only=True) for each in program_folders(image)]
             mounts = [*own, *mounts]
@@ -143,13 +146,14 @@ class Starter:
             self._parts.recorder.warning(self._worker.pod, "LimitsNotEnforced", message, container["name"])
         return process
 
-    def _check_sub_paths(self, container: JSON, mounts: list[Mount]) -> None:
-        """A subPath that does not exist becomes a folder in volumes that are writable, as on a kubelet."""
+    def _make_sub_paths(self, container: JSON, mounts: list[Mount], volumes: Mapping[str, str]) -> None:
+        """A subPath that does not exist becomes a folder with the volume's own rights, as on a kubelet."""
         for mount, spec in zip(mounts, container.get("volumeMounts") or (), strict=False):
-            if spec.get("subPath") or spec.get("subPathExpr"):
-                source = Path(mount.source)
-                if not source.exists():
-                    source.mkdir(parents=True)
+            source, volume = Path(mount.source), Path(volumes[spec["name"]])
+            missing = [each for each in (source, *source.parents) if each.is_relative_to(volume) and not each.exists()]
+            for folder in reversed(missing):
+                folder.mkdir()
+                folder.chmod(stat.S_IMODE(volume.stat().st_mode))
 
     def _termination_log(self, name: str) -> Path:
         path: Path = self._worker.sandbox.folder / "containers" / name

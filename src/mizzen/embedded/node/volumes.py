@@ -19,6 +19,8 @@ from mizzen.embedded.node.payload import File, is_payload
 from mizzen.kube.api import JSON
 
 DATA = "..data"
+_GROUP_READS = 0o440
+"""Files that are written here are the Pod's to read: its fsGroup may do so whatever their mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def _write_file(path: Path, file: File, group: int | None) -> None:
     path.write_bytes(file.content)
     if group is not None:
         os.chown(path, -1, group)
-    path.chmod(file.mode | (0 if group is None else (file.mode & 0o700) >> 3))
+    path.chmod(file.mode | (0 if group is None else _GROUP_READS))
 
 
 def _switch(folder: Path, fresh: Path) -> None:
