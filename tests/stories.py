@@ -2,6 +2,8 @@
 
     given: |            documents as a user would apply them
     services:           shorthand for Services: {reviews.default: {9080: http}}
+    secrets:            certificates for these names, with `roots` their authority, too: {c.default: {names: [a]}}
+    readers:            whether service accounts may read Secrets: {sleep.default: true}
     for: sleep.default  a sidecar, by Pod and namespace; in full {sidecar: sleep.default, labels: {…}}; or {gateway: …}
     show: routes/9080/reviews*
     expect:             the part of it that matters: keys and values that must be there, lists in full
@@ -14,26 +16,33 @@ Several `checks` (each a show and an expect) may stand in place of one.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography import x509
 from google.protobuf.json_format import MessageToDict
 
+from mizzen.api.base import Metadata
 from mizzen.api.base import Resource as ApiObject
+from mizzen.api.core import Secret
 from mizzen.api.decode import convert
 from mizzen.api.documents import load
+from mizzen.ca.authority import Root, new_root, sign_serving
 from mizzen.envoy.descriptors import api
 from mizzen.envoy.messages import Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, TypedExtensionConfig
 from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, Resource, Resources
 from mizzen.scope import endpoints as scope_endpoints
 from mizzen.scope import resolve
 from mizzen.scope.model import GatewayScope, InboundScope, OutboundScope
-from mizzen.scope.snapshot import WATCHED, Snapshot
+from mizzen.scope.snapshot import WATCHED, SecretReader, Snapshot
 from mizzen.scope.view import Proxy, gateway_view, inbound_view, outbound_view
 from mizzen.xds import translate
 from mizzen.xds.endpoints import cluster_load_assignment
@@ -80,7 +89,14 @@ def story(path: Path) -> Story:
     checks = told.get("checks") or [{"show": told["show"], "expect": told["expect"]}]
     return Story(
         name=str(path.relative_to(GOLDEN)),
-        snapshot=Snapshot.of([*services(told.get("services", {})), *objects(told.get("given", ""))]),
+        snapshot=Snapshot.of(
+            [
+                *services(told.get("services", {})),
+                *secrets(told.get("secrets", {})),
+                *readers(told.get("readers", {})),
+                *objects(told.get("given", "")),
+            ]
+        ),
         proxy=Proxy(name=name, namespace=namespace, labels=teller.get("labels", {})),
         gateway="gateway" in teller,
         checks=tuple((check["show"], check["expect"]) for check in checks),
@@ -112,6 +128,26 @@ def services(shorthand: Mapping[str, Mapping[int, str]]) -> Iterable[ApiObject]:
         )
 
 
+def secrets(shorthand: Mapping[str, Mapping[str, Any]]) -> Iterable[ApiObject]:
+    for full, wanted in shorthand.items():
+        name, _, namespace = full.rpartition(".")
+        key, chain = sign_serving(_root(), wanted["names"], datetime.now(UTC), x509.random_serial_number())
+        entries = {"tls.crt": chain, "tls.key": key, **({"ca.crt": _root().to_pem()[0]} if wanted.get("roots") else {})}
+        data = {entry: base64.b64encode(content).decode() for entry, content in entries.items()}
+        yield Secret(metadata=Metadata(name=name, namespace=namespace), data=data)
+
+
+@cache
+def _root() -> Root:
+    return new_root("stories", datetime.now(UTC), x509.random_serial_number())
+
+
+def readers(shorthand: Mapping[str, bool]) -> Iterable[ApiObject]:
+    for full, allowed in shorthand.items():
+        name, _, namespace = full.rpartition(".")
+        yield SecretReader(metadata=Metadata(name=name, namespace=namespace), allowed=allowed)
+
+
 def scopes(snapshot: Snapshot, proxy: Proxy, *, gateway: bool) -> Scopes:
     if gateway:
         return Scopes(None, None, resolve.gateway(snapshot, gateway_view(snapshot, proxy)))
@@ -132,9 +168,7 @@ def world(found: Scopes, snapshot: Snapshot, namespace: str) -> Resources:
         parts = [translate.outbound(found.outbound), translate.inbound(found.inbound)]
         subsets = found.outbound.subsets
     assignments = {
-        each.cluster: cluster_load_assignment(
-            each.cluster, scope_endpoints.endpoints(snapshot, each.host, each.port, each.subset, namespace)
-        )
+        each.cluster: cluster_load_assignment(each.cluster, scope_endpoints.endpoints_of(snapshot, each))
         for each in subsets
         if each.resolution == "EDS"
     }

@@ -94,10 +94,12 @@ class Edge:
         here = replace(found, servers=tuple(replace(each, port=self.port) for each in found.servers))
         return world(Scopes(None, None, here), snapshot, "istio-system")
 
-    async def get(self, sni: str, host: str = "", certificate: Path | None = None, **limits: Any) -> str:
+    async def get(
+        self, sni: str, host: str = "", certificate: Path | None = None, alpn: str = "http/1.1", **limits: Any
+    ) -> str:
         """The status, or `refused`. Waits for a listener that is not there yet."""
         context = ssl.create_default_context(cadata=self._authority.pem)
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols([alpn])
         for key, value in limits.items():
             setattr(context, key, value)
         if certificate is not None:

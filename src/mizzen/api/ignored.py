@@ -39,7 +39,6 @@ _WHOLE_KINDS = {
     "TrafficExtension": _NOT_SERVED,
 }
 
-_NO_CERTIFICATES = "callers do not take certificates from Secrets yet; files, and ISTIO_MUTUAL, work"
 _NO_LOCALITY = "endpoints are not chosen by locality yet"
 
 _VIRTUAL_SERVICE = (
@@ -57,13 +56,6 @@ _GATEWAY = (
         path="spec.servers[].defaultEndpoint",
         reason="Istio ignores this field, too",
         verdict="warn",
-    ),
-    Entry(
-        kind="Gateway",
-        path="spec.servers[].tls.mode",
-        reason="AUTO_PASSTHROUGH is not served: such a server is not opened, those beside it are",
-        verdict="warn",
-        except_values=("PASSTHROUGH", "SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"),
     ),
 )
 _POLICY_LEVELS = ("spec.trafficPolicy", "spec.subsets[].trafficPolicy")
@@ -87,10 +79,6 @@ _DESTINATION_RULE = (
         Entry(kind="DestinationRule", path=f"{level}.{field}", reason=reason)
         for level in _BLOCK_LEVELS
         for field, reason in _BLOCK_FIELDS.items()
-    ),
-    *(
-        Entry(kind="DestinationRule", path=f"{level}.tls.credentialName", reason=_NO_CERTIFICATES)
-        for level in _BLOCK_LEVELS
     ),
     *(
         Entry(

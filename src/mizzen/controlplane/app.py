@@ -35,6 +35,7 @@ from mizzen.controlplane.fleet import Fleet
 from mizzen.controlplane.ingress_status import IngressStatusWriter
 from mizzen.controlplane.keys import KeyFetcher
 from mizzen.controlplane.push import Pace, touched
+from mizzen.controlplane.rights import SecretRights
 from mizzen.controlplane.status import StatusWriter
 from mizzen.controlplane.watching import Watching
 from mizzen.controlplane.webhooks import WebhookKeeper
@@ -42,6 +43,7 @@ from mizzen.inject import Settings as InjectorSettings
 from mizzen.inject import read_settings
 from mizzen.kube.api import WELL_KNOWN, Api, NotFound
 from mizzen.scope.guards import key_sources
+from mizzen.scope.origination import secret_readers
 from mizzen.scope.snapshot import MESH_CONFIG_MAP, SYSTEM_NAMESPACE, Change, Snapshot
 from mizzen.scope.workloads import canonical_name, canonical_revision, workload_name
 
@@ -101,6 +103,7 @@ class ControlPlane:
         self._status = StatusWriter(api, settings.name)
         self._ingresses = IngressStatusWriter(api, settings.name)
         self._keys = KeyFetcher(self._learned)
+        self._rights = SecretRights(api, self._learned)
         self._learnings: list[Change] = []
         self._pace = Pace()
         self._judgeable = asyncio.Event()
@@ -131,6 +134,7 @@ class ControlPlane:
         tasks.create_task(self._status.run())
         tasks.create_task(self._ingresses.run())
         tasks.create_task(self._keys.run())
+        tasks.create_task(self._rights.run())
 
     # Serving
 
@@ -250,6 +254,7 @@ class ControlPlane:
         changed = after is not self.snapshot
         self.snapshot = self.fleet.views.snapshot = after
         self._keys.want(key_sources(after.table(RequestAuthentication)))
+        self._rights.want(secret_readers(after))
         return changed
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from mizzen.api.apps import ReplicaSet
 from mizzen.api.core import Node, Pod, Secret, Service
 from mizzen.api.discovery import EndpointSlice
-from mizzen.api.networking import Gateway
-from mizzen.scope.credentials import wanted_secrets
+from mizzen.api.networking import DestinationRule, Gateway
+from mizzen.scope.credentials import CA_SUFFIX, bare, wanted_secrets
+from mizzen.scope.destination_rules import credential_names
 from mizzen.scope.endpoints import behind, slice_owner
 from mizzen.scope.hosts import service_host
 from mizzen.scope.inbound import selecting
@@ -82,7 +83,10 @@ def touched(before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> Tou
 
 
 def _is_wanted(snapshot: Snapshot, secret: str) -> bool:
-    """Whether some Gateway or Ingress asks for a Secret of that name."""
+    """Whether some Gateway, Ingress or DestinationRule asks for a Secret of that name."""
+    rules = (name for rule in snapshot.table(DestinationRule) for name in credential_names(rule))
+    if any(secret in (bare(name), bare(name) + CA_SUFFIX) for name in rules):
+        return True
     gateways = (*snapshot.table(Gateway), *translated(snapshot).gateways)
     servers = (server for one in gateways for server in one.spec.servers)
     return any(secret in wanted_secrets(server.tls) for server in servers if server.tls is not None)

@@ -18,7 +18,7 @@ from mizzen.api.base import Problem
 from mizzen.controlplane.push import Touched
 from mizzen.envoy.resources import ENDPOINTS, Resource, Resources
 from mizzen.scope import resolve
-from mizzen.scope.endpoints import endpoints_with
+from mizzen.scope.endpoints import endpoints_of
 from mizzen.scope.model import (
     GatewayScope,
     GatewayView,
@@ -167,7 +167,7 @@ class Views:
         of_host = self._assignments.setdefault(subset.host, {})
         key = (subset.cluster, subset.labels)
         if key not in of_host:
-            found = endpoints_with(self.snapshot, subset.host, subset.port, subset.labels)
+            found = endpoints_of(self.snapshot, subset)
             of_host[key] = cluster_load_assignment(subset.cluster, found)
         return of_host[key]
 

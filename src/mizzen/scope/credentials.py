@@ -1,4 +1,4 @@
-"""Certificates for gateways out of Secrets of the gateway Pod's own namespace.
+"""Certificates for proxies out of Secrets of the Pod's own namespace.
 
 https://istio.io/latest/docs/tasks/traffic-management/ingress/secure-ingress/#key-formats
 A Secret that would make Envoy refuse its listener is found here, before anything refers to it.
@@ -43,7 +43,7 @@ class Secrets:
         if secret is None:
             raise Unusable(
                 field,
-                f"Secret {name} is not in namespace {self.namespace}, where the gateway's Pods run; one in another "
+                f"Secret {name} is not in namespace {self.namespace}, where the proxy's Pods run; one in another "
                 f"namespace does not count. Make it: kubectl create secret tls {name} -n {self.namespace} "
                 "--cert=FILE --key=FILE",
             )
@@ -74,22 +74,23 @@ def credentials(tls: ServerTLSSettings, secrets: Secrets) -> tuple[tuple[Credent
     if tls.mode == "ISTIO_MUTUAL" or not names:
         return (), None
     field = "credentialNames" if tls.credential_names else "credentialName"
-    found = tuple(secrets.certificate(field, _bare(name)) for name in names)
+    found = tuple(secrets.certificate(field, bare(name)) for name in names)
     if tls.mode not in _VERIFYING:
         return found, None
     if tls.ca_cert_credential_name:
-        return found, secrets.roots("caCertCredentialName", _bare(tls.ca_cert_credential_name))
-    return found, secrets.roots(field, _bare(names[0]))
+        return found, secrets.roots("caCertCredentialName", bare(tls.ca_cert_credential_name))
+    return found, secrets.roots(field, bare(names[0]))
 
 
 def wanted_secrets(tls: ServerTLSSettings) -> Iterable[str]:
     """Names of the Secrets that settings may need."""
     names = (tls.credential_name, *tls.credential_names, tls.ca_cert_credential_name)
-    for name in filter(None, map(_bare, names)):
+    for name in filter(None, map(bare, names)):
         yield from (name, name + CA_SUFFIX)
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
+    """Without the word for where it is; Secrets alone are meant."""
     return name.removeprefix("kubernetes://")
 
 

@@ -48,7 +48,8 @@ class HostRule(Model):
 class NamespaceRules:
     """All DestinationRules of one namespace, merged and by host."""
 
-    def __init__(self, namespace: str, rules: Iterable[DestinationRule], export_default: tuple[str, ...]) -> None:
+    def __init__(self, namespace: str, given: Iterable[DestinationRule], export_default: tuple[str, ...]) -> None:
+        rules = tuple(given)
         self.namespace = namespace
         together: dict[tuple[str, Audience, frozenset[tuple[str, str]] | None], list[DestinationRule]] = {}
         for rule in rules:
@@ -61,6 +62,8 @@ class NamespaceRules:
         self.index = HostIndex(by_host)
         self.rules = tuple(rule for rules in by_host.values() for rule in rules)
         self.same_for_all = all(rule.audience.everyone and rule.selector is None for rule in self.rules)
+        self.asks_accounts = any(rule.spec.workload_selector and asks_for_credentials(rule) for rule in rules)
+        """Whether a sidecar's service account decides what it gets."""
         self.labels = frozenset(label for rule in self.rules for label in rule.selector or ())
         self._namespaces = {host.split(".")[1] for host in self.index.exact if host.count(".") > 1}
 
@@ -132,6 +135,18 @@ def _repeated_subsets(rules: list[DestinationRule], kept: Mapping[str, SubsetRul
                     f"Subset {spec.name} is already defined by DestinationRule {owner.namespace}/{owner.name}, "
                     "which is the one in force; rename or remove this one.",
                 )
+
+
+def asks_for_credentials(rule: DestinationRule) -> bool:
+    """Whether any part of it takes certificates from Secrets."""
+    return any(True for _ in credential_names(rule))
+
+
+def credential_names(rule: DestinationRule) -> Iterator[str]:
+    policies = (rule.spec.traffic_policy, *(subset.traffic_policy for subset in rule.spec.subsets))
+    for policy in policies:
+        settings = [policy.tls, *(entry.tls for entry in policy.port_level_settings)] if policy is not None else []
+        yield from (tls.credential_name for tls in settings if tls is not None and tls.credential_name)
 
 
 class Rulebook:

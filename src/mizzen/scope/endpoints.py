@@ -8,7 +8,7 @@ from mizzen.api.core import Node, Pod
 from mizzen.api.discovery import SERVICE_NAME, EndpointConditions, EndpointSlice
 from mizzen.api.discovery import Endpoint as SliceEndpoint
 from mizzen.scope.destination_rules import lookup, rulebook
-from mizzen.scope.model import Endpoint, TlsMode
+from mizzen.scope.model import Endpoint, Subset, TlsMode
 from mizzen.scope.mtls import Peers, workload_modes
 from mizzen.scope.services import MeshPort, MeshService, catalog
 from mizzen.scope.snapshot import Snapshot
@@ -55,6 +55,12 @@ def endpoints_with(snapshot: Snapshot, host: str, port: int, labels: Labels = ()
         if wanted <= pod_labels.items()
     }
     return tuple(found[address] for address in sorted(found))
+
+
+def endpoints_of(snapshot: Snapshot, subset: Subset) -> tuple[Endpoint, ...]:
+    """The endpoints of one cluster that somebody was told of."""
+    found = endpoints_with(snapshot, subset.host, subset.port, subset.labels)
+    return tuple(one for one in found if one.tls_mode == MUTUAL) if subset.only_mtls else found
 
 
 def _all(snapshot: Snapshot, service: MeshService, port: MeshPort) -> Iterator[tuple[Endpoint, Mapping[str, str]]]:

@@ -13,8 +13,9 @@ from mizzen.api.base import Model, Problem
 from mizzen.api.networking import HTTPDirectResponse, HTTPRoute, L4MatchAttributes
 from mizzen.scope.credentials import Secrets, Unusable, credentials
 from mizzen.scope.hosts import bracketed, intersection, specificity, subset_of
-from mizzen.scope.model import Credential, Host, Protocol, RouteTable, Rule, Server, TcpRule, TlsServer
+from mizzen.scope.model import Credential, Host, Protocol, RouteTable, Rule, Server, Subset, TcpRule, TlsServer
 from mizzen.scope.opened import ANY_ADDRESS, Opened
+from mizzen.scope.passing import passing_rules
 from mizzen.scope.problems import problem
 from mizzen.scope.routes import (
     AllRoutes,
@@ -38,6 +39,8 @@ class Answers(Model):
     hashing: Hashing
     client: Client
     secrets: Secrets
+    passed_on: tuple[Subset, ...] = ()
+    """Clusters that AUTO_PASSTHROUGH servers lead to."""
 
 
 class Served(Model):
@@ -45,6 +48,7 @@ class Served(Model):
     routes: tuple[RouteTable, ...]
     credentials: tuple[Credential, ...]
     problems: tuple[Problem, ...]
+    passed_on: tuple[Subset, ...] = ()
 
 
 def servers(kept: Iterable[Opened], answers: Answers) -> Served:
@@ -62,7 +66,9 @@ def servers(kept: Iterable[Opened], answers: Answers) -> Served:
             tables.append(table)
             listeners.append(Server(bind=bind, port=port, protocol=Protocol.HTTP, route=table.name))
             continue
-        encrypted = decrypted([one for one in members if one.protocol.is_tls and not one.passthrough], answers)
+        encrypted = decrypted(
+            [one for one in members if one.protocol.is_tls and not (one.passthrough or one.auto_passthrough)], answers
+        )
         tables += encrypted.routes
         problems += encrypted.problems
         found |= {one.name: one for one in encrypted.credentials}
@@ -139,6 +145,9 @@ class _VirtualHost:
 def _connection_rules(members: Iterable[Opened], answers: Answers) -> Iterator[TcpRule]:
     """Of servers that pass bytes on as they come."""
     for one in members:
+        if one.auto_passthrough:
+            yield from passing_rules(one, answers.passed_on)
+            continue
         asker = replace(answers.client, gateway=one.name)
         for bound in answers.routes.for_gateway(one.name, asker.namespace):
             names = one.hosts_for(bound.namespace)

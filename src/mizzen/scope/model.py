@@ -157,6 +157,8 @@ class TcpRule(Model):
     policy: TrafficPolicy | None = None
     """Effective for the first destination: idle timeout, longest connection and source hashing live on the listener."""
     source: Source | None = None
+    only_mtls: bool = False
+    """Only connections that offer mesh TLS; they are passed on undecrypted."""
     says_bytes: bool = False
     """It leads to ports whose protocol nobody declared: mesh TLS must tell the other side that this is not HTTP."""
 
@@ -181,6 +183,17 @@ class Resolution(StrEnum):
     """Headless services and LoadBalancer PASSTHROUGH."""
     STRICT_DNS = "STRICT_DNS"
     LOGICAL_DNS = "LOGICAL_DNS"
+
+
+class Originated(Model):
+    """Credentials that TLS towards a destination is begun with."""
+
+    certificate: str = ""
+    """Name of a credential; empty: none is shown."""
+    roots: str = ""
+    """Name of the credential that the server is checked against; empty: it is not."""
+    refused: bool = False
+    """A credential is missing or broken, or may not be used: nothing is sent."""
 
 
 class Subset(Model):
@@ -208,6 +221,10 @@ class Subset(Model):
     that we tell (ORIGINAL_DST): all of them take it."""
     accounts: tuple[str, ...] = ()
     """Service accounts of the Pods behind the host, sorted: whom the certificates must name."""
+    only_mtls: bool = False
+    """Only endpoints that take mesh TLS; what is sent there is encrypted already."""
+    originated: Originated | None = None
+    """What `policy.tls.credentialName` comes to."""
 
 
 class Inbound(Model):
@@ -305,6 +322,7 @@ class OutboundScope(Model):
     subsets: tuple[Subset, ...]
     fallthrough: Fallthrough
     mesh: MeshConfig
+    credentials: tuple[Credential, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -355,6 +373,8 @@ class OutboundView(Model):
     namespace: str
     labels: tuple[tuple[str, str], ...] = ()
     """Only the labels that some rule asks about (sourceLabels, DestinationRule workloadSelector); sorted."""
+    account: str = ""
+    """The Pod's service account, where certificates out of Secrets are at stake."""
 
 
 class InboundView(Model):

@@ -45,6 +45,11 @@ class Opened(Model):
         return self.protocol.is_tls and tls is not None and tls.mode in (None, "PASSTHROUGH")
 
     @property
+    def auto_passthrough(self) -> bool:
+        tls = self.server.tls
+        return self.protocol.is_tls and tls is not None and tls.mode == "AUTO_PASSTHROUGH"
+
+    @property
     def dns_names(self) -> list[str]:
         """The hosts without the namespaces that may use them, in lower case; each once."""
         return list(dict.fromkeys(host.rpartition("/")[2].lower() for host in self.server.hosts))
@@ -98,9 +103,6 @@ def _listening(server: WantedServer, services: Iterable[MeshService], named_port
 
 
 def _obstacle(one: Opened, kept: Iterable[Opened]) -> Problem | None:
-    missing = missing_for(one)
-    if missing:
-        return problem(one.gateway, "MZ0003", f"spec.servers[{one.index}]", missing)
     for other in kept:
         if other.port == one.port and other.bind == one.bind and not _share_port(other, one):
             return problem(
@@ -117,14 +119,3 @@ def _share_port(first: Opened, second: Opened) -> bool:
     """By the Host header, or by the name in the TLS handshake."""
     both_http = first.protocol.is_http and second.protocol.is_http
     return both_http or (first.protocol.is_tls and second.protocol.is_tls)
-
-
-def missing_for(one: Opened) -> str:
-    """Why this server cannot be served yet; "" when it can."""
-    tls = one.server.tls
-    if one.protocol.is_tls and tls is not None and tls.mode == "AUTO_PASSTHROUGH":
-        return (
-            f"Server {one.index} ({one.server.port.protocol} on port {one.server.port.number}) is not opened: "
-            "AUTO_PASSTHROUGH is not served yet. The other servers of this Gateway work."
-        )
-    return ""

@@ -14,7 +14,6 @@ from mizzen.scope.hosts import full_name, intersection, is_wildcard, subset_of
 from mizzen.scope.ingress_references import ingress_problems, ingress_references
 from mizzen.scope.memo import Memo
 from mizzen.scope.mtls import peer_policies
-from mizzen.scope.opened import Opened, missing_for
 from mizzen.scope.problems import problem
 from mizzen.scope.routes import MESH, AllRoutes, all_routes, gateway_names
 from mizzen.scope.services import Catalog, catalog
@@ -40,8 +39,6 @@ def dangling(snapshot: Snapshot, obj: Resource) -> tuple[Problem, ...]:
         return memo(_virtual_service, memo(_Known, services, rulebook(snapshot), snapshot.table(Gateway), memo), obj)
     if isinstance(obj, DestinationRule):
         return memo(_destination_rule, services, obj)
-    if isinstance(obj, Gateway):
-        return memo(_gateway, obj)
     if isinstance(obj, Ingress):
         return ingress_references(snapshot, obj)
     return ()
@@ -173,15 +170,6 @@ def _destination_rule(services: Catalog, obj: DestinationRule) -> tuple[Problem,
         return ()
     message = f"Host {obj.spec.host} ({host}) is no service of the mesh, so this rule has no effect until it is."
     return (problem(obj, UNKNOWN_RULE_HOST, "spec.host", message),)
-
-
-def _gateway(obj: Gateway) -> tuple[Problem, ...]:
-    opened = (
-        Opened(gateway=obj, index=index, server=server, port=server.port.number)
-        for index, server in enumerate(obj.spec.servers)
-    )
-    lacking = ((one.index, missing_for(one)) for one in opened)
-    return tuple(problem(obj, "MZ0003", f"spec.servers[{index}]", missing) for index, missing in lacking if missing)
 
 
 def _conflicting_hosts(routes: AllRoutes) -> tuple[Problem, ...]:

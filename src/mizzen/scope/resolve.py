@@ -18,6 +18,7 @@ from mizzen.scope.groups import groups, hash_policies
 from mizzen.scope.guards import guards
 from mizzen.scope.inbound import inbound, own_services
 from mizzen.scope.ingresses import Translated, about_ingress, translated
+from mizzen.scope.memo import Memo
 from mizzen.scope.model import (
     Fallthrough,
     GatewayScope,
@@ -32,7 +33,9 @@ from mizzen.scope.model import (
     Subset,
 )
 from mizzen.scope.opened import opened, selected_gateways
+from mizzen.scope.origination import Asker, Origination, origination
 from mizzen.scope.outbound import Group
+from mizzen.scope.passing import passed_on
 from mizzen.scope.routes import ANYONE, AllRoutes, Client, Hashing, all_routes, mesh_routes
 from mizzen.scope.services import Catalog, MeshService, catalog, visible_services
 from mizzen.scope.snapshot import Snapshot, Table, by_namespace
@@ -40,6 +43,8 @@ from mizzen.scope.snapshot import Snapshot, Table, by_namespace
 __all__ = ["gateway", "inbound", "outbound"]
 
 ANY_ADDRESS = "0.0.0.0"
+ANYBODY = "default"
+"""The service account of a sidecar where it does not matter who that is."""
 Labels = frozenset[tuple[str, str]]
 
 
@@ -51,7 +56,10 @@ def outbound(snapshot: Snapshot, view: OutboundView) -> OutboundScope:
     routes, services = mesh_routes(snapshot, view.namespace), visible_services(snapshot, view.namespace)
     hashing = hash_policies(snapshot, view.namespace, labels)
     foreign = memo(foreign_hosts, routes, services, hashing, client if routes.asks_source else ANYONE)
-    return memo(_outbound_scope, found, foreign, snapshot.mesh)
+    calls = origination(
+        snapshot, memo(_all_subsets, found), Asker(namespace=view.namespace, account=view.account or ANYBODY)
+    )
+    return memo(_outbound_scope, found, foreign, calls, snapshot.mesh)
 
 
 def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
@@ -60,8 +68,10 @@ def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
     client = memo(_client, view.namespace, labels)
     own = memo(own_services, catalog(snapshot), view.namespace, labels)
     secrets = memo(Secrets, view.namespace, *snapshot.table(Secret).grouped(by_namespace).get(view.namespace, ()))
+    calls = origination(snapshot, memo(_all_subsets, groups(snapshot, client, labels)), Asker(namespace=view.namespace))
     served = memo(
         _served,
+        memo,
         snapshot.table(Gateway),
         translated(snapshot),
         own,
@@ -71,13 +81,20 @@ def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
         hash_policies(snapshot, view.namespace, labels),
         client,
         secrets,
+        calls.subsets if _passes_on(snapshot) else (),
     )
     guarding = guards(snapshot, view.namespace, labels)
     drained = drain_mark(view.drained, guarding)
-    return memo(_gateway_scope, served, groups(snapshot, client, labels), guarding, drained, snapshot.mesh)
+    return memo(_gateway_scope, served, calls, guarding, drained, snapshot.mesh)
+
+
+def _passes_on(snapshot: Snapshot) -> bool:
+    servers = (server for one in snapshot.table(Gateway) for server in one.spec.servers)
+    return any(server.tls is not None and server.tls.mode == "AUTO_PASSTHROUGH" for server in servers)
 
 
 def _served(
+    memo: Memo,
     table: Table[Gateway],
     ingress: Translated,
     own: tuple[MeshService, ...],
@@ -87,25 +104,31 @@ def _served(
     hashing: Hashing,
     client: Client,
     secrets: Secrets,
+    subsets: tuple[Subset, ...],
 ) -> Served:
     kept, problems = opened(selected_gateways((*table, *ingress.gateways), client.labels), own, dict(ports))
-    answers = Answers(routes=routes, services=services, hashing=hashing, client=client, secrets=secrets)
+    behind = passed_on(memo, kept, subsets)
+    answers = Answers(
+        routes=routes, services=services, hashing=hashing, client=client, secrets=secrets, passed_on=behind
+    )
     found = servers(kept, answers)
-    return replace(found, problems=tuple(about_ingress(one, ingress) for one in (*problems, *found.problems)))
+    return replace(
+        found, passed_on=behind, problems=tuple(about_ingress(one, ingress) for one in (*problems, *found.problems))
+    )
 
 
 def _gateway_scope(
-    served: Served, found: tuple[Group, ...], guarding: Guards, drained: str, mesh: MeshConfig
+    served: Served, calls: Origination, guarding: Guards, drained: str, mesh: MeshConfig
 ) -> GatewayScope:
     return GatewayScope(
         servers=served.servers,
         routes=served.routes,
-        subsets=_all_subsets(found),
+        subsets=(*calls.subsets, *served.passed_on),
         mesh=mesh,
-        credentials=served.credentials,
+        credentials=tuple({one.name: one for one in (*served.credentials, *calls.credentials)}.values()),
         guards=guarding,
         drained=drained,
-        problems=(*served.problems, *guarding.problems),
+        problems=(*served.problems, *calls.problems, *guarding.problems),
     )
 
 
@@ -118,7 +141,7 @@ def _client(namespace: str, labels: Labels) -> Client:
 
 
 def _outbound_scope(
-    found: tuple[Group, ...], foreign: Mapping[int, tuple[Host, ...]], mesh: MeshConfig
+    found: tuple[Group, ...], foreign: Mapping[int, tuple[Host, ...]], calls: Origination, mesh: MeshConfig
 ) -> OutboundScope:
     fallthrough = _fallthrough(mesh)
     ports = sorted(frozenset().union(*(group.http_ports for group in found)))
@@ -130,9 +153,11 @@ def _outbound_scope(
     return OutboundScope(
         listeners=(*shared, *chain.from_iterable(group.listeners for group in found)),
         routes=(*tables, *chain.from_iterable(group.tables for group in found)),
-        subsets=_all_subsets(found),
+        subsets=calls.subsets,
         fallthrough=fallthrough,
         mesh=mesh,
+        credentials=calls.credentials,
+        problems=calls.problems,
     )
 
 

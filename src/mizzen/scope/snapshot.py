@@ -43,6 +43,12 @@ class KeySet(Resource):
         return cls(metadata=Metadata(name=url), keys=keys, failure=failure)
 
 
+class SecretReader(Resource):
+    """What the control plane learned: whether a service account (name, namespace) may read its namespace's Secrets."""
+
+    allowed: bool = False
+
+
 WATCHED: tuple[type[Resource], ...] = (
     Service,
     EndpointSlice,
@@ -61,6 +67,7 @@ WATCHED: tuple[type[Resource], ...] = (
     Ingress,
     IngressClass,
     KeySet,
+    SecretReader,
 )
 """The kinds that a snapshot keeps; a change of any other kind is ignored."""
 

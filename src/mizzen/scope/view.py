@@ -28,7 +28,13 @@ def outbound_view(snapshot: Snapshot, proxy: Proxy) -> OutboundView:
     rules = rulebook(snapshot).of(proxy.namespace)
     asked = mesh_routes(snapshot, proxy.namespace).labels | (rules.labels if rules else frozenset())
     kept = sorted((key, value) for key, value in proxy.labels.items() if key in asked)
-    return OutboundView(namespace=proxy.namespace, labels=tuple(kept))
+    account = _account(snapshot, proxy) if rules and rules.asks_accounts else ""
+    return OutboundView(namespace=proxy.namespace, labels=tuple(kept), account=account)
+
+
+def _account(snapshot: Snapshot, proxy: Proxy) -> str:
+    pod = snapshot.get(Pod, proxy.namespace, proxy.name)
+    return (pod.spec.service_account_name if pod else "") or "default"
 
 
 def inbound_view(snapshot: Snapshot, proxy: Proxy) -> InboundView:

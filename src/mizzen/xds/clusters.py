@@ -58,6 +58,8 @@ def cluster(subset: Subset, mesh: MeshConfig, gateway: bool) -> Resource:
 
 
 def _discovery(subset: Subset, policy: TrafficPolicy, mesh: MeshConfig) -> dict[str, Any]:
+    if subset.originated is not None and subset.originated.refused:
+        return {"type": "STATIC"}  # nobody to call: 503 at once, and never without the certificate
     if subset.resolution is Resolution.ORIGINAL_DST or passes_through(policy.load_balancer):
         return {"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}
     if subset.resolution is Resolution.EDS:

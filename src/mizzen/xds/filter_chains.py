@@ -26,6 +26,7 @@ from mizzen.scope.model import Fallthrough, TcpRule
 from mizzen.xds.addresses import cidr_range
 from mizzen.xds.names import fallthrough_cluster
 from mizzen.xds.tcp_proxy import bytes_in_mesh_tls, to_cluster, to_destinations
+from mizzen.xds.transport_sockets import MESH_HTTP, MESH_TCP
 
 SNIFFED_HTTP = ("http/1.1", "h2c")
 """What the HTTP inspector calls plain HTTP/1.1 and HTTP/2. Istio refuses HTTP/1.0, so it goes the way of bytes."""
@@ -89,6 +90,7 @@ def _filter_chain_match(rule: TcpRule, names: tuple[str, ...]) -> dict[str, Any]
     if not (names or subnets or sources):
         return None
     return {
+        **({"transport_protocol": "tls", "application_protocols": (*MESH_HTTP, *MESH_TCP)} if rule.only_mtls else {}),
         "server_names": names,
         "prefix_ranges": [cidr_range(subnet) for subnet in subnets],
         "source_prefix_ranges": [cidr_range(subnet) for subnet in sources],

@@ -38,6 +38,7 @@ def outbound(scope: OutboundScope) -> Resources:
             *(outbound_listener(each, mesh, scope.fallthrough) for each in scope.listeners),
         ),
         ROUTES: _named(*(route_configuration(table, mesh) for table in scope.routes)),
+        SECRET: _named(*(secret(credential) for credential in scope.credentials)),
     }
 
 

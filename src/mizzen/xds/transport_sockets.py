@@ -12,7 +12,7 @@ from typing import Any
 from mizzen.api.mesh import MeshConfig, TLSConfig
 from mizzen.api.networking import ClientTLSSettings, HTTPSettings, ServerTLSSettings
 from mizzen.envoy.messages import DownstreamTlsContext, Message, RawBuffer, UpstreamTlsContext, optional, typed
-from mizzen.scope.model import Protocol, Resolution, Subset, TlsServer
+from mizzen.scope.model import Originated, Protocol, Resolution, Subset, TlsServer
 from mizzen.xds.addresses import ADS
 from mizzen.xds.http_protocol_options import upgraded
 
@@ -205,6 +205,8 @@ def _as_asked(subset: Subset, tls: ClientTLSSettings, mesh: MeshConfig) -> dict[
     match tls.mode:
         case "ISTIO_MUTUAL":
             return {"transport_socket": mesh_tls(subset, tls, mesh)}
+        case "SIMPLE" | "MUTUAL" if subset.originated is not None and subset.originated.refused:
+            return {}  # it has no endpoints
         case "SIMPLE" | "MUTUAL":
             return {"transport_socket": typed(NAME, _origination(subset, tls, mesh))}
         case _:
@@ -266,10 +268,22 @@ def _origination(subset: Subset, tls: ClientTLSSettings, mesh: MeshConfig) -> Me
         common_tls_context={
             "alpn_protocols": _origination_alpn(subset, mesh),
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
-            "tls_certificates": _own_certificate(tls),
-            "validation_context": _validation(tls),
+            **(
+                _from_secrets(tls, subset.originated)
+                if subset.originated is not None
+                else {"tls_certificates": _own_certificate(tls), "validation_context": _validation(tls)}
+            ),
         },
     )
+
+
+def _from_secrets(tls: ClientTLSSettings, taken: Originated) -> dict[str, Any]:
+    shown = [_over_ads(taken.certificate)] if taken.certificate else []
+    if not taken.roots:
+        return {"tls_certificate_sds_secret_configs": shown}
+    checks = {"match_typed_subject_alt_names": _any_kind(tls.subject_alt_names)}
+    both = {"default_validation_context": checks, "validation_context_sds_secret_config": _over_ads(taken.roots)}
+    return {"tls_certificate_sds_secret_configs": shown, "combined_validation_context": both}
 
 
 def _origination_alpn(subset: Subset, mesh: MeshConfig) -> tuple[str, ...]:

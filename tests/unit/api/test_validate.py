@@ -265,12 +265,11 @@ def test_tls_of_callers() -> None:
     assert validate(document("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}")) == ()
 
 
-def test_https_servers_are_accepted_but_for_a_mode_that_is_not_served() -> None:
+def test_https_servers_are_accepted() -> None:
     server = "{port: {number: 443, name: a, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}"
     assert validate(document("Gateway", f"{{servers: [{server}]}}")) == ()
     server = "{port: {number: 443, name: a, protocol: TLS}, hosts: ['*'], tls: {mode: AUTO_PASSTHROUGH}}"
-    (found,) = validate(document("Gateway", f"{{servers: [{server}]}}"))
-    assert (found.level, found.path) == ("warning", "spec.servers[0].tls.mode")
+    assert validate(document("Gateway", f"{{servers: [{server}]}}")) == ()
 
 
 def test_metadata() -> None:

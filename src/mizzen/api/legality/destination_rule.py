@@ -13,15 +13,15 @@ def destination_rule(obj: DestinationRule) -> Findings:
     spec = obj.spec
     if problem := host_problem(spec.host):
         yield Finding("spec.host", problem)
-    yield from traffic_policy("spec.trafficPolicy", spec.traffic_policy, obj.namespace)
-    yield from _subsets(spec.subsets, obj.namespace)
+    yield from traffic_policy("spec.trafficPolicy", spec.traffic_policy)
+    yield from _subsets(spec.subsets)
     selector = spec.workload_selector
     yield from export_to("spec.exportTo", spec.export_to, obj.namespace, selects_workloads=selector is not None)
     if selector is not None:
         yield from match_labels("spec.workloadSelector", selector)
 
 
-def _subsets(subsets: tuple[SubsetSpec, ...], namespace: str) -> Findings:
+def _subsets(subsets: tuple[SubsetSpec, ...]) -> Findings:
     names = [subset.name for subset in subsets]
     for index, subset in enumerate(subsets):
         path = f"spec.subsets[{index}]"
@@ -30,4 +30,4 @@ def _subsets(subsets: tuple[SubsetSpec, ...], namespace: str) -> Findings:
         if not is_label(subset.name):
             yield Finding(f"{path}.name", f"{subset.name!r} is not a subset's name (a DNS label)")
         yield from labels(f"{path}.labels", subset.labels)
-        yield from traffic_policy(f"{path}.trafficPolicy", subset.traffic_policy, namespace)
+        yield from traffic_policy(f"{path}.trafficPolicy", subset.traffic_policy)

@@ -24,7 +24,7 @@ _LARGEST_MAGLEV = 5_000_011
 Blocks: TypeAlias = TrafficPolicy | PortTrafficPolicy
 
 
-def traffic_policy(path: str, policy: TrafficPolicy | None, namespace: str) -> Findings:
+def traffic_policy(path: str, policy: TrafficPolicy | None) -> Findings:
     if policy is None:
         return
     others = (policy.port_level_settings, policy.tunnel, policy.proxy_protocol, policy.retry_budget)
@@ -34,9 +34,9 @@ def traffic_policy(path: str, policy: TrafficPolicy | None, namespace: str) -> F
     if policy.tunnel is not None and policy.proxy_protocol is not None:
         yield Finding(path, "tunnel and proxyProtocol exclude each other")
         return
-    yield from _blocks(path, policy, namespace)
+    yield from _blocks(path, policy)
     for index, entry in enumerate(policy.port_level_settings):
-        yield from _port_level(f"{path}.portLevelSettings[{index}]", entry, namespace)
+        yield from _port_level(f"{path}.portLevelSettings[{index}]", entry)
     if policy.tunnel is not None:
         yield from _tunnel(f"{path}.tunnel", policy.tunnel)
 
@@ -46,19 +46,19 @@ def _is_empty(policy: Blocks) -> bool:
     return all(block is None for block in blocks)
 
 
-def _port_level(path: str, entry: PortTrafficPolicy, namespace: str) -> Findings:
+def _port_level(path: str, entry: PortTrafficPolicy) -> Findings:
     if entry.port is None:
         yield Finding(f"{path}.port", "an entry of portLevelSettings must name its port")
     if _is_empty(entry):
         yield Finding(path, "an entry of portLevelSettings needs at least one setting besides its port")
-    yield from _blocks(path, entry, namespace)
+    yield from _blocks(path, entry)
 
 
-def _blocks(path: str, policy: Blocks, namespace: str) -> Findings:
+def _blocks(path: str, policy: Blocks) -> Findings:
     yield from _outlier_detection(f"{path}.outlierDetection", policy.outlier_detection)
     yield from _connection_pool(f"{path}.connectionPool", policy.connection_pool)
     yield from _load_balancer(f"{path}.loadBalancer", policy.load_balancer, policy.outlier_detection)
-    yield from _client_tls(f"{path}.tls", policy.tls, namespace)
+    yield from _client_tls(f"{path}.tls", policy.tls)
 
 
 def _tunnel(path: str, tunnel: TunnelSettings) -> Findings:
@@ -170,11 +170,13 @@ def _is_prime(number: int) -> bool:
     return number % 2 == 1 and all(number % factor for factor in range(3, int(number**0.5) + 1, 2))
 
 
-def _client_tls(path: str, tls: ClientTLSSettings | None, namespace: str) -> Findings:
+def _client_tls(path: str, tls: ClientTLSSettings | None) -> Findings:
     if tls is None:
         return
     if tls.credential_name.startswith("configmap://"):
-        yield from _config_map(f"{path}.credentialName", tls.credential_name, namespace)
+        yield Finding(
+            f"{path}.credentialName", "authorities are not read from ConfigMaps; put ca.crt into a Secret NAME-cacert"
+        )
     if tls.insecure_skip_verify:
         yield from _unverified(path, tls)
     if tls.mode in ("SIMPLE", "MUTUAL") and tls.credential_name:
@@ -184,12 +186,6 @@ def _client_tls(path: str, tls: ClientTLSSettings | None, namespace: str) -> Fin
         for name, value in (("clientCertificate", tls.client_certificate), ("privateKey", tls.private_key)):
             if not value:
                 yield Finding(f"{path}.{name}", f"MUTUAL needs credentialName, or {name}")
-
-
-def _config_map(path: str, name: str, namespace: str) -> Findings:
-    parts = name.removeprefix("configmap://").split("/")
-    if len(parts) > 2 or not parts[-1] or (len(parts) == 2 and parts[0] != namespace):
-        yield Finding(path, f"{name!r} must name a ConfigMap of this namespace: configmap://NAME")
 
 
 def _unverified(path: str, tls: ClientTLSSettings) -> Findings:
