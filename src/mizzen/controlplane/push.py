@@ -20,6 +20,7 @@ from mizzen.scope.endpoints import behind, slice_owner
 from mizzen.scope.hosts import service_host
 from mizzen.scope.inbound import selecting
 from mizzen.scope.ingresses import translated
+from mizzen.scope.mtls import peer_policies
 from mizzen.scope.services import catalog
 from mizzen.scope.snapshot import Change, Snapshot
 
@@ -79,6 +80,8 @@ def touched(before: Snapshot, after: Snapshot, changes: Iterable[Change]) -> Tou
             if change.kind is Service:  # its ports and selector say what its endpoints are
                 found.hosts.add(service_host(change.name, change.namespace))
     found.scopes |= any(_meets_others(before, after, host) for host in found.hosts) if not found.scopes else False
+    # An endpoint says whether it takes mesh TLS: else callers would go on to encrypt for who has been told DISABLE.
+    found.all_endpoints |= peer_policies(before) is not peer_policies(after)
     return found
 
 

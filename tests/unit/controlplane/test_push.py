@@ -4,6 +4,7 @@ from mizzen.api.base import Metadata
 from mizzen.api.core import Node, Pod, PodSpec, Service, ServicePort, ServiceSpec
 from mizzen.api.discovery import EndpointSlice
 from mizzen.api.networking import VirtualService, VirtualServiceSpec
+from mizzen.api.peer_authentication import PeerAuthentication, PeerAuthenticationSpec
 from mizzen.controlplane.push import LONGEST_PAUSE, Pace, touched
 from mizzen.scope.snapshot import Snapshot, absent, present
 
@@ -54,6 +55,15 @@ def test_rules_touch_scopes_and_nodes_all_localities() -> None:
     assert touched(SNAPSHOT, SNAPSHOT.apply(rule), [rule]).scopes
     found = touched(SNAPSHOT, SNAPSHOT.apply(node), [node])
     assert (found.scopes, found.all_endpoints) == (False, True)
+
+
+def test_peer_authentication_touches_endpoints_too() -> None:
+    """They carry whether they take mesh TLS."""
+    policy = present(
+        PeerAuthentication(metadata=Metadata(name="p", namespace="default"), spec=PeerAuthenticationSpec())
+    )
+    found = touched(SNAPSHOT, SNAPSHOT.apply(policy), [policy])
+    assert (found.scopes, found.all_endpoints) == (True, True)
 
 
 def test_endpoints_of_a_headless_service_touch_scopes() -> None:
