@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import textwrap
 import uuid
 from collections.abc import Iterator, Sequence
@@ -111,6 +113,19 @@ kind: VirtualService
 metadata: {name: door}
 spec: {hosts: ["*"], gateways: [door], http: [{route: [{destination: {host: server}}]}]}
 """
+SECURE_DOOR = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: secure}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [door.example.com]
+    tls: {mode: SIMPLE, credentialName: door}
+"""
+CANARY = "what-a-shell-knows"
+"""The value of an environment variable of whoever starts the cluster."""
 MODE = """
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
@@ -165,6 +180,11 @@ class Field(NamedTuple):
 
     def python(self, script: str, *arguments: str, container: str = "client", pod: str = "client") -> str:
         return self.mesh.exec(pod, "python3", "-c", textwrap.dedent(script), *arguments, container=container)
+
+
+@pytest.fixture(scope="module")
+def environment(environment: dict[str, str]) -> dict[str, str]:
+    return environment | {"CLOUD_SECRET_KEY": CANARY}
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +308,103 @@ def test_what_must_answer_in_plain_text_tells_no_secret_and_obeys_nobody(field: 
     assert answers == {" ".join(map(str, name)): status for name, status in refused.items()} | dict.fromkeys(
         ISTIOD_PAGES, "403"
     )
+
+
+# Keys and tokens
+
+STEAL = """
+    import glob, os
+    os.setgid(1337)
+    os.setuid(1337)
+    found = []
+    for process in glob.glob("/proc/[0-9]*"):
+        for path in ("/root/var/run/secrets/tokens/istio-token", "/root/var/run/secrets/workload-spiffe-uds/socket"):
+            try:
+                os.stat(process + path)
+                found.append(process + path)
+            except OSError:
+                pass
+    print(len(found))
+"""
+
+
+def test_an_app_that_is_root_does_not_reach_the_proxy_beside_it(field: Field) -> None:
+    assert field.python("import os; print(os.getuid())").strip() == "0"
+    assert field.python(STEAL).strip() == "0"
+    theirs = field.mesh.exec("client", "ls", "-l", "/var/run/secrets/workload-spiffe-uds/", container="istio-proxy")
+    assert "srw------- 1 istio-proxy" in theirs, "where it is, it is for the proxy alone"
+
+
+SECRET = re.compile(rb"PRIVATE KEY-----|eyJ[\w-]{16,}\.eyJ[\w-]{16,}\.[\w-]{16,}")
+"""A key in PEM, or a token."""
+
+
+ADMIN = "http://localhost:15000"
+PAGES = [f"{ADMIN}/{page}" for page in ("config_dump?include_eds", "certs", "stats", "clusters", "listeners")]
+TOLD = """
+import sys, urllib.request
+for proxy in sys.argv[1:]:
+    print(urllib.request.urlopen(f"http://localhost:15014/debug/config_dump?proxyID={proxy}").read().decode())
+"""
+
+
+def told(mesh: Mesh) -> Iterator[tuple[str, bytes]]:
+    """Whatever logs, dumps and commands say, by who says it."""
+    pods = [(pod["metadata"]["name"], pod["metadata"]["namespace"]) for pod in mesh.get("pods", "", "", "-A")["items"]]
+    for name, namespace in pods:
+        yield f"logs of {name}", mesh.kubectl("logs", name, "-n", namespace, "--all-containers").encode()
+    proxies = [(name, namespace) for name, namespace in pods if name.startswith(("client", "server", "istio-"))]
+    for name, namespace in proxies:
+        proxy = ("exec", name, "-n", namespace, "-c", "istio-proxy", "--", "curl", "-s", *PAGES)
+        yield f"pages of {name}", mesh.kubectl(*proxy).encode()
+        secret = mesh.mizzen("proxy-config", "secret", f"{name}.{namespace}", "-o", "json")
+        assert "ROOTCA" in secret
+        yield f"secrets of {name}", secret.encode()
+    names = [".".join(proxy) for proxy in proxies]
+    yield (
+        "istiod",
+        mesh.kubectl("exec", "-n", "istio-system", "deploy/istiod", "--", "python3", "-c", TOLD, *names).encode(),
+    )
+    yield "Pods", mesh.kubectl("get", "pods,events,configmaps,gateways", "-A", "-o", "yaml").encode()
+    for log in (mesh.state / "logs").iterdir():
+        yield str(log), log.read_bytes()
+
+
+def processes(mesh: Mesh) -> Iterator[tuple[str, bytes]]:
+    """Command line and environment of everything in the box."""
+    waiting = [mesh.box()]
+    for pid in waiting:
+        try:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                waiting += map(int, (thread / "children").read_text().split())
+            for name in ("cmdline", "environ"):
+                yield f"{name} of {pid}", Path(f"/proc/{pid}/{name}").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+
+
+def open_to_others(top: Path) -> Iterator[Path]:
+    """Files that any user of this machine may read. What is above `top` is not ours."""
+    if top.stat().st_mode & 0o001:
+        for path in top.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                yield from open_to_others(path)
+            elif path.is_file() and path.stat().st_mode & 0o004:
+                yield path
+
+
+def test_no_key_or_token_is_told_or_lies_about(field: Field) -> None:
+    key = Authority().workload("door")
+    data = {name: base64.b64encode(text).decode() for name, text in (("tls.crt", key.chain), ("tls.key", key.key))}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "door"}, "data": data}
+    field.mesh.apply(listed(secret), "-n", "istio-system")
+    field.mesh.apply(SECURE_DOOR)
+    field.mesh.in_force("gateway/secure")
+    where = [name for name, text in told(field.mesh) if SECRET.search(text)]
+    assert not where, where
+    seen = list(processes(field.mesh))
+    assert sum(b"PATH=" in text for _, text in seen) > 10, "environments are read"
+    shown = [name for name, text in seen if SECRET.search(text) or CANARY.encode() in text]
+    assert not shown, shown
+    lying = [path for path in open_to_others(field.mesh.state.parent) if SECRET.search(path.read_bytes())]
+    assert not lying, lying

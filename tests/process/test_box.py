@@ -264,17 +264,46 @@ def test_exec_joins_a_container(node):
     assert "No such file" in node.output("other", "cat", "/tmp/shared")
 
 
-def test_what_a_container_leaves_behind_ends_with_it_and_nothing_else_does(node):
+def running(*argv):
+    """Whether some process of this machine was started so."""
+    wanted = "\0".join((*argv, "")).encode()
+    return any(_command_line(entry) == wanted for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def _command_line(entry):
+    with contextlib.suppress(OSError):
+        return (entry / "cmdline").read_bytes()
+    return b""
+
+
+@pytest.mark.parametrize("shares_pids", [False, True])
+def test_what_a_container_leaves_behind_ends_with_it_and_nothing_else_does(node, shares_pids):
+    stays, leaves = (f"{random.randrange(10**6, 10**7)}" for _ in range(2))
     null = os.open(os.devnull, os.O_RDWR)
-    process = Process(id="stays", sandbox="pod", argv=["sleep", "1001"], env={"PATH": "/usr/bin:/bin"})
+    process = Process(id="stays", sandbox="pod", argv=["sleep", stays], env={"PATH": "/usr/bin:/bin"})
     assert not node.ask("run", [null] * 3, process=process)[0].error
     for number in range(5):
-        daemonising = ["sh", "-c", "setsid sleep 1002 </dev/null >/dev/null 2>&1 & echo started"]
-        assert node.output(f"leaver{number}", *daemonising) == "started\n"
+        daemonising = ["sh", "-c", f"setsid sleep {leaves} </dev/null >/dev/null 2>&1 & echo started"]
+        assert node.output(f"leaver{number}", *daemonising, shares_pids=shares_pids) == "started\n"
         node.exit_of(f"leaver{number}")
     os.close(null)
-    assert eventually(lambda: "1002" not in node.output(f"ps{random.random()}", "ps", "axo", "args"))
-    assert "sleep 1001" in node.output("ps", "ps", "axo", "args")
+    eventually(lambda: not running("sleep", leaves))
+    assert running("sleep", stays)
+    node.ask("remove_sandbox", id="pod")
+    eventually(lambda: not running("sleep", stays))
+    assert eventually(lambda: node.ask("list")[0].inventory.sandboxes == [])
+
+
+def test_a_container_sees_its_own_processes_unless_the_pod_shares_them(node):
+    """Root may become any user: were the proxy among what it sees, the proxy's files and memory would be open to it."""
+    null = os.open(os.devnull, os.O_RDWR)
+    proxy = Process(id="proxy", sandbox="pod", argv=["sleep", "1003"], env={"PATH": "/usr/bin:/bin"}, uid=1337)
+    assert not node.ask("run", [null] * 3, process=proxy)[0].error
+    os.close(null)
+    seen = node.output("alone", "ps", "axo", "pid,args")
+    assert [line.split()[1:] for line in seen.splitlines()[1:]] == [["sleep", "infinity"], ["ps", "axo", "pid,args"]]
+    assert "sleep 1003" in node.output("inside", "ps", "axo", "args", join="proxy")
+    assert "sleep 1003" not in node.output("together", "ps", "axo", "args", shares_pids=True)
 
 
 def test_a_removed_sandbox_takes_its_processes_along(node):

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,8 @@ from mizzen.embedded.paths import ClusterPaths
 
 _SETUP_LIMIT = 20.0
 _STOP_LIMIT = 20.0
+_PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "XDG_CACHE_HOME")
+_PASSED_ON_PREFIXES = ("LC_", "MIZZEN_", "PYTHON")
 
 
 class BoxError(Exception):
@@ -155,7 +157,14 @@ def _launch(
             pass_fds=descriptors,
             start_new_session=True,
             cwd="/",
+            env=environment(os.environ),
         )
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What the box needs of its starter's. The rest, credentials perhaps, no Pod must find: a process that was forked
+    without exec shows in /proc what its ancestor began with."""
+    return {name: value for name, value in own.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)}
 
 
 def _expect_pid(control: socket.socket, paths: ClusterPaths) -> int:

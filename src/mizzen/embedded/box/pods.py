@@ -34,11 +34,15 @@ class Entry:
 
     A descriptor, not an inode number: the number of a namespace that is gone is given to the next one at once.
     """
+    first: int = 0
+    """Pid 1 of the pid namespace that is this process's own: the kernel ends everything in there with it."""
 
     def end_leftovers(self) -> None:
-        """Kill what the process left behind in its root, and let go of the root."""
+        """Kill what the process left behind, and let go of its root."""
+        self.end()
         if self.root is not None:
-            proc.kill_all_in(self.root)
+            if not self.first:
+                proc.kill_all_in(self.root)
             os.close(self.root)
             self.root = None
 
@@ -48,6 +52,11 @@ class Entry:
             os.close(self.kept.pop(self.running.kept.index(stream)))
             left = [name for name in self.running.kept if name != stream]
             self.running = msgspec.structs.replace(self.running, kept=left)
+
+    def end(self) -> None:
+        """Kill everything in the pid namespace, if it is its own."""
+        if self.first:
+            os.kill(self.first, signal.SIGKILL)
 
 
 @dataclass(slots=True)
@@ -60,6 +69,8 @@ class PodProcesses:
     sandboxes: dict[str, Sandbox] = field(default_factory=dict)
     entries: dict[str, Entry] = field(default_factory=dict)
     _ports: int = 0
+    _ended: set[str] = field(default_factory=set)
+    """Sandboxes whose pause process has ended."""
 
     def answer(self, request: Request, descriptors: Sequence[int]) -> tuple[Message, Sequence[int]]:
         """Do what the node asks. Raises Refused, StartError or OSError. The descriptors stay the caller's."""
@@ -85,19 +96,47 @@ class PodProcesses:
 
     def reaped(self, pid: int, status: int) -> bool:
         """Note that `pid` ended. False if it is no process of a Pod."""
+        return self._main_ended(pid, status) or self._first_ended(pid) or self._pause_ended(pid)
+
+    def _main_ended(self, pid: int, status: int) -> bool:
         for entry in self.entries.values():
             if entry.running.pid == pid and not entry.running.exit:
                 entry.end_leftovers()
                 entry.running = msgspec.structs.replace(entry.running, exit=_exit(status, entry.running.meta))
                 self.tell(Message(event="exited", id=entry.running.id, process=entry.running))
-                return True
-        for found in self.sandboxes.values():
-            if found.pid == pid:
-                del self.sandboxes[found.id]
-                self.addresses.give_back(found.address)
-                self.tell(Message(event="sandbox_gone", id=found.id))
+                self._bury(entry.running.sandbox)
                 return True
         return False
+
+    def _first_ended(self, pid: int) -> bool:
+        """From now on the number may be somebody else's."""
+        for entry in self.entries.values():
+            if entry.first == pid:
+                entry.first = 0
+                return True
+        return False
+
+    def _pause_ended(self, pid: int) -> bool:
+        """The kernel ends what shares the Pod's pid namespace, and we what has one of its own."""
+        for found in self.sandboxes.values():
+            if found.pid == pid:
+                self._ended.add(found.id)
+                for entry in self._living(found.id):
+                    entry.end()
+                self._bury(found.id)
+                return True
+        return False
+
+    def _bury(self, name: str) -> None:
+        """Forget a Pod's namespaces once they are over and nothing runs there any more."""
+        if name in self._ended and not self._living(name):
+            self._ended.discard(name)
+            self.addresses.give_back(self.sandboxes.pop(name).address)
+            self.tell(Message(event="sandbox_gone", id=name))
+
+    def _living(self, sandbox: str) -> list[Entry]:
+        running = (entry for entry in self.entries.values() if not entry.running.exit)
+        return [entry for entry in running if entry.running.sandbox == sandbox]
 
     def _inventory(self) -> Inventory:
         return Inventory(
@@ -119,10 +158,11 @@ class PodProcesses:
         return made
 
     def _remove(self, name: str) -> None:
-        """The kernel ends every process of the Pod with its pid 1. `sandbox_gone` follows once all are reaped."""
+        """Every process of the Pod ends with its pause process. `sandbox_gone` follows once all are reaped."""
         if name not in self.sandboxes:
             raise Refused("NotFound", f"there is no sandbox {name}")
-        os.kill(self.sandboxes[name].pid, signal.SIGKILL)
+        if name not in self._ended:
+            os.kill(self.sandboxes[name].pid, signal.SIGKILL)
 
     def _run(self, process: Process | None, descriptors: Sequence[int]) -> Running:
         if process is None:
@@ -146,7 +186,7 @@ class PodProcesses:
             kept=process.kept,
         )
         kept = [os.dup(descriptor) for descriptor in descriptors[3:]]
-        self.entries[process.id] = Entry(running, kept, started.root)
+        self.entries[process.id] = Entry(running, kept, started.root, started.first)
         return running
 
     def _signal(self, name: str, number: int) -> None:

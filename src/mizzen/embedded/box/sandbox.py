@@ -57,7 +57,7 @@ def create(hostname: str, address: str, port: str) -> int:
         kernel.unshare(kernel.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
-            _pause()
+            pause()
     try:
         network.attach(port)
     except BaseException:
@@ -78,8 +78,8 @@ def _away_from_home() -> Iterator[dict[str, int]]:
             os.close(home[name])
 
 
-def _pause() -> NoReturn:
-    """Pid 1 of the Pod. SIG_IGN makes the kernel reap orphans, so no code of ours runs again."""
+def pause() -> NoReturn:
+    """Be pid 1, and nothing else. SIG_IGN makes the kernel reap orphans, so no code of ours runs again."""
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)

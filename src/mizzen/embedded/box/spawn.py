@@ -1,7 +1,7 @@
 """Starting one process of a Pod from init: fork into the Pod's namespaces, build its root, become its user, run.
 
-Init stays single-threaded, so a plain fork is safe. It points its own `pid_for_children` at the Pod's pid namespace for
-the duration of the fork: the child is in the Pod, yet init's own child, and its exit status comes to init.
+Init stays single-threaded, so a plain fork is safe. It points its own `pid_for_children` at the pid namespace of the
+container for the duration of the fork: the child is in there, yet init's own child, and its exit status comes to init.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mizzen.embedded.box import kernel, rootfs
+from mizzen.embedded.box import kernel, rootfs, sandbox
 from mizzen.embedded.box.messages import Process
 
 _START_LIMIT = 20.0
@@ -55,10 +55,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process that runs its program. `root`: a descriptor of its mount namespace, if it has one of its own."""
+    """A process that runs its program. `root`: a descriptor of its mount namespace, if it has one of its own; `first`:
+    pid 1 of its pid namespace, if that is its own, else 0."""
 
     pid: int
     root: int | None
+    first: int
 
 
 def start(process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int]) -> Started:
@@ -68,24 +70,29 @@ def start(process: Process, place: Place, pause: int, joined: int, stdio: Sequen
     """
     report, child_report = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with report:
-        pid = _fork(process, place, pause, joined, stdio, child_report)
+        pid, first = _fork(process, place, pause, joined, stdio, child_report)
         failure, root = _read_report(report)
     if failure:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        for one in filter(None, (pid, first)):
+            os.kill(one, signal.SIGKILL)
+            os.waitpid(one, 0)
         if root is not None:
             os.close(root)
         raise failure
-    return Started(pid, root)
+    return Started(pid, root, first)
 
 
-def _fork(process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int], report: socket.socket) -> int:
+def _fork(
+    process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int], report: socket.socket
+) -> tuple[int, int]:
+    """The process, and pid 1 of its own pid namespace or 0."""
     try:
-        with _children_in(pause):
+        with _children_elsewhere():
+            first = _enter_pids(process, pause, joined)
             pid = os.fork()
             if pid == 0:
                 _child(process, place, pause, joined, stdio, report)
-            return pid
+            return pid, first
     except OSError as error:
         raise StartError("StartError", f"the Pod's namespaces are gone: {error}") from error
     finally:
@@ -93,14 +100,27 @@ def _fork(process: Process, place: Place, pause: int, joined: int, stdio: Sequen
 
 
 @contextlib.contextmanager
-def _children_in(pause: int) -> Iterator[None]:
+def _children_elsewhere() -> Iterator[None]:
+    """Whatever pid namespace is chosen for children within, afterwards they are born at home again."""
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _join(pause, "pid", kernel.CLONE_NEWPID)
         yield
     finally:
         kernel.setns(own, kernel.CLONE_NEWPID)
         os.close(own)
+
+
+def _enter_pids(process: Process, pause: int, joined: int) -> int:
+    """Choose where the next child is born. A container sees its own processes alone, or a root in it would reach into
+    the proxy beside it, and to that one's key. What runs in it is not pid 1: that would be deaf to SIGTERM."""
+    if joined or process.shares_pids:
+        _join(joined or pause, "pid", kernel.CLONE_NEWPID)
+        return 0
+    kernel.unshare(kernel.CLONE_NEWPID)
+    first = os.fork()
+    if first == 0:
+        sandbox.pause()
+    return first
 
 
 def _join(pid: int, name: str, kind: int) -> None:

@@ -84,6 +84,7 @@ def process(
     return Process(
         id=id,
         sandbox=pod["metadata"]["uid"],
+        shares_pids=bool(pod["spec"].get("shareProcessNamespace")),
         argv=argv,
         function=function,
         env={**_base_env(pod, image, uid, machine, ours=bool(function)), **env},

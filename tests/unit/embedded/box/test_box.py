@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mizzen.embedded.box import daemons, kernel, messages, network, proc, rootfs
+from mizzen.embedded.box import create, daemons, kernel, messages, network, proc, rootfs
 from mizzen.embedded.box.sandbox import Addresses
 from mizzen.embedded.paths import cluster_paths
 
@@ -94,3 +94,8 @@ def test_paths(tmp_path):
             cluster_paths(name, tmp_path)
     with pytest.raises(ValueError, match="XDG_STATE_HOME"):
         cluster_paths("one", tmp_path / ("d" * 100)).prepare()
+
+
+def test_a_box_begins_with_little_of_its_starters_environment() -> None:
+    own = {"PATH": "/bin", "LC_ALL": "C", "MIZZEN_HOST_PATHS": "/x", "AWS_SECRET_ACCESS_KEY": "s", "GITHUB_TOKEN": "t"}
+    assert create.environment(own) == {"PATH": "/bin", "LC_ALL": "C", "MIZZEN_HOST_PATHS": "/x"}
