@@ -1,182 +1,161 @@
-"""One hop through two sidecars against the same two Envoys with the least configuration that forwards, in one run.
+"""One hop through two sidecars against the same hop through two Envoys with the least configuration that forwards.
 
-Two Pods of a cluster of its own, both with a sidecar. `wrk` runs in the caller's network namespace and calls the
-Service: captured, client's sidecar, server's sidecar, application. In turn it calls two Envoys with a static
-configuration that stand in the same namespaces: no capture, no filter but the router. The application is a third Envoy
-that answers by itself, so that it does not hide the difference. Needs root, and `wrk` on PATH.
+A cluster of its own; all Pods have a sidecar. `wrk` runs in the caller's network namespace and calls a Service:
+captured, client's sidecar, server's sidecar, application. In turn, in one run, it calls Envoys with a static
+configuration that stand in the same namespaces: no capture, no filter but the router, no access log. Like is compared
+with like, mutual TLS with mutual TLS (keys of the same kind) and plain text with plain text. The application is an
+Envoy that answers by itself, so that it does not hide the difference.
+
+Needs root, and `wrk` on PATH (on Debian, `apt-get install wrk`).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import re
+import secrets
 import shutil
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from statistics import median
-from typing import Any
 
 from measuring import Row, tell
 from private_cluster import Machine, machine
+from sidecars import ANSWER, APP, FORWARD, JSON, Load, Sidecar, deploy, envoy, load, static
 
-from mizzen.embedded.memory import descendants
-from mizzen.envoy.descriptors import envoy_path
-from mizzen.kube.api import WELL_KNOWN
+from mizzen.ca.authority import new_key, new_root, private_key_pem, sign_workload, signing_request
+from mizzen.ca.spiffe import Identity
+from mizzen.controlplane.watching import MESH_KINDS
 from mizzen.kube.http import HttpApi
 
-JSON = dict[str, Any]
-APP, NEAR, FAR = 8080, 18000, 18001
-PROXY_USER = 1337
-HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+NEAR, NEAR_TLS, FAR, FAR_TLS = 18000, 18001, 18002, 18003
+SERVERS = {"plain": "DISABLE", "secured": "STRICT"}
+"""Server Pods, and the mTLS mode that PeerAuthentication gives them."""
+PEER_AUTHENTICATIONS = next(one for one in MESH_KINDS.values() if one.kind == "PeerAuthentication")
+TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
 
 
-def pod(name: str) -> JSON:
-    kept_out = {"traffic.sidecar.istio.io/excludeInboundPorts": str(FAR)}
-    labels = {"app": name, "sidecar.istio.io/inject": "true"}
-    containers = [{"name": "app", "image": "curlimages/curl", "command": ["sleep", "3600"]}]
-    metadata = {"name": name, "labels": labels, "annotations": kept_out}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}}
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A way to the application: where it begins, and the Envoys that it leads through."""
+
+    url: str
+    proxies: tuple[int, int]
 
 
-SERVICE = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "server"},
-    "spec": {"selector": {"app": "server"}, "ports": [{"name": "http", "port": 80, "targetPort": APP}]},
-}
+def peer_authentication(name: str, mode: str) -> JSON:
+    spec = {"selector": {"matchLabels": {"app": name}}, "mtls": {"mode": mode}}
+    kind = {"apiVersion": PEER_AUTHENTICATIONS.api_version, "kind": "PeerAuthentication"}
+    return {**kind, "metadata": {"name": name}, "spec": spec}
 
 
-def static(port: int, route: JSON, upstream: tuple[str, int] | None = None) -> JSON:
-    """An Envoy that does one thing with every request."""
-    hosts = [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, **route}]}]
-    manager = {
-        "@type": HCM,
-        "stat_prefix": "hop",
-        "route_config": {"virtual_hosts": hosts},
-        "http_filters": [{"name": "router", "typed_config": {"@type": ROUTER}}],
+async def prepare(own: Machine) -> dict[str, Sidecar]:
+    async with HttpApi.from_kubeconfig(own.kubeconfig) as api:
+        for name, mode in SERVERS.items():
+            await api.create(PEER_AUTHENTICATIONS, peer_authentication(name, mode), "default")
+    kept_out = {"traffic.sidecar.istio.io/excludeInboundPorts": f"{FAR},{FAR_TLS}"}
+    return await deploy(own, ("client", *SERVERS), kept_out)
+
+
+def transport_sockets() -> tuple[JSON, JSON]:
+    """(downstream, upstream): mutual TLS with one certificate of an authority of its own, keys as the mesh has them."""
+    now = datetime.now(UTC)
+    root = new_root("cluster.local", now, secrets.randbits(64))
+    identity, key = Identity("cluster.local", "default", "default"), new_key()
+    request, lifetime = signing_request(key, str(identity)), timedelta(hours=1)
+    chain = "".join(sign_workload(root, request, identity, now, lifetime, secrets.randbits(64)))
+    common = {
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
+        "tls_certificates": [
+            {
+                "certificate_chain": {"inline_string": chain},
+                "private_key": {"inline_string": private_key_pem(key).decode()},
+            }
+        ],
+        "validation_context": {"trusted_ca": {"inline_string": root.trusted}},
     }
-    chain = {"filters": [{"name": "hcm", "typed_config": manager}]}
-    listener = {"name": "hop", "address": _socket("0.0.0.0", port), "filter_chains": [chain]}
-    found: JSON = {"listeners": [listener]}
-    if upstream:
-        ends = [{"lb_endpoints": [{"endpoint": {"address": _socket(*upstream)}}]}]
-        assignment = {"cluster_name": "next", "endpoints": ends}
-        found["clusters"] = [{"name": "next", "type": "STATIC", "load_assignment": assignment}]
-    return {"static_resources": found}
-
-
-def _socket(address: str, port: int) -> JSON:
-    return {"socket_address": {"address": address, "port_value": port}}
-
-
-FORWARD = {"route": {"cluster": "next", "timeout": "0s"}}
-ANSWER = {"direct_response": {"status": 200, "body": {"inline_string": "x" * 1024}}}
-
-
-def sidecar(box: int, address: str) -> int:
-    """The pid of the Envoy in the Pod of this address, as this machine numbers it."""
-    for pid in descendants(box):
-        place = Path(f"/proc/{pid}")
-        try:
-            envoy = (place / "exe").readlink().name == "envoy"
-            here = f"-- {address}\n" in (place / "net/fib_trie").read_text()
-        except OSError:
-            continue
-        if envoy and here:
-            return pid
-    raise LookupError(f"no Envoy in the Pod of {address}")
-
-
-def concurrency(pid: int) -> str:
-    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    return words[words.index("--concurrency") + 1] if "--concurrency" in words else "2"
+    sides: list[JSON] = [
+        {"@type": f"{TLS}DownstreamTlsContext", "require_client_certificate": True, "common_tls_context": common},
+        {"@type": f"{TLS}UpstreamTlsContext", "common_tls_context": common},
+    ]
+    downstream, upstream = ({"name": "envoy.transport_sockets.tls", "typed_config": side} for side in sides)
+    return downstream, upstream
 
 
 @contextmanager
-def envoy(inside: int, config: JSON, threads: str, user: int | None = None) -> Iterator[None]:
-    """A static Envoy in the network namespace of a process."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        (Path(folder) / "envoy.json").write_text(json.dumps(config))
-        owner = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
-        enter = ["nsenter", "-t", str(inside), "--net", "--", *owner]
-        flags = ["-c", f"{folder}/envoy.json", "--concurrency", threads, "--use-dynamic-base-id", "-l", "error"]
-        process = subprocess.Popen([*enter, str(envoy_path()), *flags])
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
+def served(pods: dict[str, Sidecar]) -> Iterator[None]:
+    """The applications of the servers answer while the context lasts."""
+    with ExitStack() as stack:
+        for name in SERVERS:
+            stack.enter_context(envoy(pods[name].pid, static(APP, ANSWER), "1", user=0))
+        yield
 
 
-def load(inside: int, url: str, seconds: int, connections: int) -> float:
-    """Requests per second. Raises AssertionError when one failed."""
-    command = ["nsenter", "-t", str(inside), "--net", "--", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "Non-2xx" not in told and "Socket errors" not in told, told
-    found = re.search(r"Requests/sec:\s+([\d.]+)", told)
-    assert found, told
-    return float(found[1])
+@contextmanager
+def paths(pods: dict[str, Sidecar]) -> Iterator[dict[str, Path]]:
+    """By name. The Envoys beside the sidecars run while the context lasts."""
+    client, plain, secured = pods["client"], pods["plain"], pods["secured"]
+    downstream, upstream = transport_sockets()
+    workers = client.concurrency
+    with ExitStack() as stack:
+        start = stack.enter_context
+        start(served(pods))
+        app = ("127.0.0.1", APP)
+        far = start(envoy(plain.pid, static(FAR, FORWARD, app), workers))
+        near = start(envoy(client.pid, static(NEAR, FORWARD, (plain.address, FAR)), workers))
+        far_tls = start(envoy(secured.pid, static(FAR_TLS, FORWARD, app, downstream=downstream), workers))
+        beyond = (secured.address, FAR_TLS)
+        near_tls = start(envoy(client.pid, static(NEAR_TLS, FORWARD, beyond, upstream_tls=upstream), workers))
+        yield {
+            "sidecars, plain text": Path(f"http://{plain.service}/", (client.pid, plain.pid)),
+            "minimal, plain text": Path(f"http://127.0.0.1:{NEAR}/", (near, far)),
+            "sidecars, mutual TLS": Path(f"http://{secured.service}/", (client.pid, secured.pid)),
+            "minimal, mutual TLS": Path(f"http://127.0.0.1:{NEAR_TLS}/", (near_tls, far_tls)),
+        }
 
 
-async def deploy(own: Machine) -> tuple[dict[str, str], str]:
-    """Addresses of the Pods by name, and of the Service, when both Pods are ready."""
-    async with HttpApi.from_kubeconfig(own.kubeconfig) as api:
-        service = await api.create(WELL_KNOWN.services, SERVICE, "default")
-        for name in ("client", "server"):
-            await api.create(WELL_KNOWN.pods, pod(name), "default")
-        while True:
-            pods = (await api.list(WELL_KNOWN.pods, "default")).items
-            if len(pods) == 2 and all(_ready(one) for one in pods):
-                break
-            await asyncio.sleep(0.1)
-        return {one["metadata"]["name"]: one["status"]["podIP"] for one in pods}, service["spec"]["clusterIP"]
+COMPARED = {
+    "plain text": ("sidecars, plain text", "minimal, plain text", 0.85),
+    "mutual TLS": ("sidecars, mutual TLS", "minimal, mutual TLS", 0.85),
+    "mutual TLS against plain text": ("sidecars, mutual TLS", "minimal, plain text", None),
+    "minimal, mutual TLS against plain text": ("minimal, mutual TLS", "minimal, plain text", None),
+}
 
 
-def _ready(one: JSON) -> bool:
-    conditions = one.get("status", {}).get("conditions", ())
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+def compared(found: dict[str, list[Load]]) -> Iterator[Row]:
+    for name, loads in found.items():
+        yield Row(f"{name}: throughput", median(one.rate for one in loads), "/s")
+        yield Row(f"{name}: processor time of both", median(one.cpu for one in loads), "µs")
+    for name, (ours, least, limit) in COMPARED.items():
+        pairs = list(zip(found[ours], found[least], strict=True))
+        rates = median(one.rate / other.rate for one, other in pairs)
+        costs = median(other.cpu / one.cpu for one, other in pairs)
+        yield Row(f"{name}: ratio of throughput (median of {len(pairs)} pairs)", rates, "", limit, at_least=True)
+        yield Row(f"{name}: ratio of processor time", costs, "")
 
 
 def measured(own: Machine, asked: argparse.Namespace) -> list[Row]:
-    own.mizzen("up", "--set", "profile=minimal")
-    addresses, service = asyncio.run(deploy(own))
-    box = json.loads((own.state / "box.json").read_text())["pid"]
-    client, server = sidecar(box, addresses["client"]), sidecar(box, addresses["server"])
-    threads = concurrency(client)
-    with ExitStack() as stack:
-        stack.enter_context(envoy(server, static(APP, ANSWER), "1"))
-        stack.enter_context(envoy(server, static(FAR, FORWARD, ("127.0.0.1", APP)), threads, PROXY_USER))
-        stack.enter_context(envoy(client, static(NEAR, FORWARD, (addresses["server"], FAR)), threads, PROXY_USER))
-        time.sleep(2)
-        urls = {"sidecars": f"http://{service}/", "static": f"http://127.0.0.1:{NEAR}/"}
-        rates: dict[str, list[float]] = {name: [] for name in urls}
+    own.mizzen("up", "--set", f"profile={asked.profile}")
+    pods = asyncio.run(prepare(own))
+    with paths(pods) as ways:
+        found: dict[str, list[Load]] = {name: [] for name in ways}
         for number in range(asked.rounds + 1):
-            for name, url in urls.items():
-                rate = load(client, url, asked.seconds, asked.connections)
+            for name, way in ways.items():
+                one = load(pods["client"].pid, way.url, asked.seconds, asked.connections, way.proxies)
                 if number:  # the first round warms up
-                    rates[name].append(rate)
-    ratios = [ours / least for ours, least in zip(rates["sidecars"], rates["static"], strict=True)]
-    return [
-        Row("two sidecars", median(rates["sidecars"]), "/s"),
-        Row("two Envoys with a minimal static configuration", median(rates["static"]), "/s"),
-        Row(f"ratio (median of {asked.rounds} pairs)", median(ratios), "", 0.85, at_least=True),
-    ]
+                    found[name].append(one)
+    return list(compared(found))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--profile", default="minimal", help="`demo` logs every request")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     if not shutil.which("wrk"):

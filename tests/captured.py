@@ -84,8 +84,8 @@ class End:
         self.tell(json.dumps([address, port, sent]))
         return str(json.loads(await asyncio.to_thread(self.line)))
 
-    async def get(self, address: str, port: int, host: str) -> str:
-        answer = await self.call(address, port, f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+    async def get(self, address: str, port: int, host: str, path: str = "/") -> str:
+        answer = await self.call(address, port, f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
         head, _, body = answer.partition("\r\n\r\n")
         return f"{head.split()[1]} {body}" if body or " " in head else answer
 

@@ -29,6 +29,21 @@ kind: PeerAuthentication
 metadata: {name: own}
 spec: {selector: {matchLabels: {app: own}}, portLevelMtls: {"8001": {mode: DISABLE}}}
 """
+ROUTES = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: far}
+spec:
+  hosts: [far]
+  http:
+  - match: [{uri: {prefix: /faulty}}]
+    fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+    route: [{destination: {host: far}}]
+  - match: [{uri: {prefix: /shared}}]
+    corsPolicy: {allowOrigins: [{exact: "https://a.example.com"}], allowMethods: [PUT]}
+    route: [{destination: {host: far}}]
+  - route: [{destination: {host: far}}]
+"""
 
 
 @pytest.fixture
@@ -40,7 +55,7 @@ def ends(private_network: None) -> Iterator[tuple[End, End]]:
 @asynccontextmanager
 async def sidecar(folder: Path) -> AsyncIterator[None]:
     capture(RULES, {})
-    snapshot = Snapshot.of([*services(SERVICES), *objects(SPEAKS_FIRST)])
+    snapshot = Snapshot.of([*services(SERVICES), *objects(SPEAKS_FIRST), *objects(ROUTES)])
     proxy = Proxy(namespace="default", name="own-1", labels={"app": "own"})
     told: dict[str, Any] = dict(world(scopes(snapshot, proxy, gateway=False), snapshot, "default"))
     told[ENDPOINTS] = {
@@ -65,6 +80,19 @@ async def test_what_the_application_calls(ends: tuple[End, End], tmp_path: Path)
         assert await own.call(FAR, 7777) == "hello from 7777"
         assert (await own.get("10.96.0.2", 8000, "own")).startswith("503")
         assert await own.call(POD, 15001, "x") in ("", "ConnectionResetError")
+
+
+async def test_faults_and_cors_where_a_route_asks_for_them(ends: tuple[End, End], tmp_path: Path) -> None:
+    """Their filters stand by, disabled."""
+    own, _ = ends
+    asks = "Origin: https://a.example.com\r\nAccess-Control-Request-Method: PUT\r\nHost: far\r\nConnection: close"
+    async with sidecar(tmp_path):
+        assert (await own.get(VIP, 80, "far", "/faulty")).startswith("418")
+        assert await own.get(VIP, 80, "far", "/sound") == f"200 80 asked by {POD}"
+        preflight = await own.call(VIP, 80, f"OPTIONS /shared HTTP/1.1\r\n{asks}\r\n\r\n")
+        assert "access-control-allow-methods: PUT" in preflight
+        passed_on = await own.call(VIP, 80, f"OPTIONS /own HTTP/1.1\r\n{asks}\r\n\r\n")
+        assert passed_on.endswith(f"80 asked by {POD}")
 
 
 async def test_what_calls_the_application(ends: tuple[End, End], tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ are none of these workloads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 from mizzen.api.authorization import AuthorizationPolicy, JWTRule, RequestAuthentication
@@ -18,7 +19,7 @@ from mizzen.api.mesh import MeshConfig
 from mizzen.scope.model import Authorizer, Guards
 from mizzen.scope.problems import problem
 from mizzen.scope.services import Catalog, catalog
-from mizzen.scope.snapshot import KeySet, Snapshot, Table, by_namespace
+from mizzen.scope.snapshot import KeySet, Snapshot, Table
 
 UNTRANSLATABLE, NO_PROVIDER, NO_KEYS = "MZ0110", "MZ0111", "MZ0112"
 _KINDS: Mapping[str, Literal["http", "grpc"]] = {"envoyExtAuthzHttp": "http", "envoyExtAuthzGrpc": "grpc"}
@@ -37,16 +38,27 @@ def guards(snapshot: Snapshot, namespace: str, labels: Labels) -> Guards:
 
 def _applying(snapshot: Snapshot, kind: type[P], namespace: str, labels: Labels) -> tuple[P, ...]:
     """Those of the root namespace first, then of the workload's own; oldest first."""
-    tables = snapshot.table(kind).grouped(by_namespace)
+    tables = snapshot.table(kind).grouped(by_selection)
     spaces = dict.fromkeys((snapshot.mesh.root_namespace, namespace))
-    return tuple(one for space in spaces for one in tables.get(space, ()) if _selects(one, labels))
+    return tuple(one for space in spaces for one in _selecting(tables, space, labels))
+
+
+def by_selection(policy: AuthorizationPolicy | RequestAuthentication) -> Iterable[Hashable]:
+    """Its namespace, and one of the labels that it asks for (None: any workload will do): so that a workload meets
+    few policies that are not for it. Nothing for those with targets."""
+    spec = policy.spec
+    if spec.target_ref is None and not spec.target_refs:
+        asked = spec.selector.match_labels if spec.selector else {}
+        yield policy.metadata.namespace, min(asked.items(), default=None)
+
+
+def _selecting(tables: Mapping[Hashable, tuple[P, ...]], space: str, labels: Labels) -> list[P]:
+    met = chain.from_iterable(tables.get((space, label), ()) for label in (None, *labels))
+    return sorted((one for one in met if _selects(one, labels)), key=lambda one: one.age_key)
 
 
 def _selects(policy: AuthorizationPolicy | RequestAuthentication, labels: Labels) -> bool:
-    spec = policy.spec
-    if spec.target_ref is not None or spec.target_refs:
-        return False
-    return spec.selector is None or spec.selector.match_labels.items() <= labels
+    return policy.spec.selector is None or policy.spec.selector.match_labels.items() <= labels
 
 
 def _asks(policies: Iterable[AuthorizationPolicy]) -> bool:

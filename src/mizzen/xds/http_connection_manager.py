@@ -12,7 +12,7 @@ from mizzen.api.mesh import MeshConfig
 from mizzen.envoy.messages import HttpConnectionManager, Message, NetworkFilter, optional, typed
 from mizzen.xds.access_logs import access_log
 from mizzen.xds.addresses import ADS
-from mizzen.xds.http_filters import INBOUND, OUTBOUND
+from mizzen.xds.http_filters import GATEWAY, INBOUND, OUTBOUND
 
 NAME = "envoy.filters.network.http_connection_manager"
 SERVER_NAME = "istio-envoy"
@@ -71,7 +71,7 @@ def gateway_http(stat_prefix: str, route: str, mesh: MeshConfig) -> Message:
     return _filter(
         stat_prefix,
         mesh,
-        INBOUND,
+        GATEWAY,
         rds=_rds(route),
         use_remote_address=optional(True),
         xff_num_trusted_hops=topology.num_trusted_proxies if topology else 0,

@@ -7,6 +7,7 @@ listener waits for the contents of its slots. Should a content ever go missing, 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mizzen.envoy.messages import (
@@ -36,7 +37,8 @@ class Slot(NamedTuple):
 
     def content(self, config: Message) -> Resource:
         """What is to be in the slot."""
-        return Resource.of(self.name, serialized(TypedExtensionConfig(name=self.name, typed_config=pack(config))))
+        body = serialized(config)
+        return (_short if len(body) < _SHORT else _content)(self.name, config.DESCRIPTOR.full_name, body)
 
     def _discovery(self) -> dict[str, Any]:
         names = (self.default.DESCRIPTOR.full_name, *(other.DESCRIPTOR.full_name for other in self.others))
@@ -46,3 +48,13 @@ class Slot(NamedTuple):
             "apply_default_config_without_warming": False,
             "type_urls": [f"type.googleapis.com/{name}" for name in names],
         }
+
+
+def _content(name: str, message: str, body: bytes) -> Resource:
+    packed = {"type_url": f"type.googleapis.com/{message}", "value": body}
+    return Resource.of(name, serialized(TypedExtensionConfig(name=name, typed_config=packed)))
+
+
+_SHORT = 64
+_short = lru_cache(maxsize=64)(_content)
+"""Most slots of most workloads hold the same few bytes that do nothing: written once."""

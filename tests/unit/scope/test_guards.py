@@ -67,8 +67,24 @@ def test_a_policy_for_others_changes_nothing_here() -> None:
     before = resolve.inbound(snapshot, view)
     other = replace(plain("new", rules=[{}]), metadata=replace(plain().metadata, name="new", namespace="other"))
     assert resolve.inbound(snapshot.apply(present(other)), view) is before
+    neighbour = plain("neighbour", selector={"matchLabels": {"app": "next", "version": "v1"}}, rules=[{}])
+    assert resolve.inbound(snapshot.apply(present(neighbour)), view) is before
     here = snapshot.apply(present(plain("new", action="DENY", rules=[{}])))
     assert resolve.inbound(here, view) is not before
+
+
+def test_oldest_first_however_they_select() -> None:
+    selectors = [{"app": "web"}, None, {"version": "v1"}, {"version": "v1", "app": "web"}, {"app": "web", "zone": "a"}]
+    policies = [
+        plain(f"p{age}", rules=[{}], **({"selector": {"matchLabels": asked}} if asked else {}))
+        for age, asked in enumerate(selectors)
+    ]
+    snapshot = Snapshot.of(
+        replace(one, metadata=replace(one.metadata, creation_timestamp=f"2026-01-01T00:00:0{9 - age}Z"))
+        for age, one in enumerate(policies)
+    )
+    assert names(snapshot, "default", app="web", version="v1") == ["p3", "p2", "p1", "p0"]
+    assert names(snapshot, "default", version="v1") == ["p2", "p1"]
 
 
 CUSTOM = {"action": "CUSTOM", "provider": {"name": "mine"}, "rules": [{"to": [{"operation": {"paths": ["/a"]}}]}]}

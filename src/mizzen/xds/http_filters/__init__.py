@@ -12,24 +12,36 @@ from mizzen.envoy.resources import Resource
 from mizzen.scope.model import Guards
 from mizzen.xds.http_filters import authorization, cors, fault, grpc_stats, jwt_authn, router
 
-# As a request meets them.
+# As a request meets them, in front of the application that calls. Faults and CORS cost nothing until a route asks for
+# them: the chain is made for the route that a request takes, and nothing in it changes the route.
 OUTBOUND: tuple[Message, ...] = (
     grpc_stats.http_filter(),  # tells the access log about gRPC
-    fault.http_filter(),  # before routing: a delay is not cut by the route's timeout, an abort is not retried
-    cors.http_filter(),  # answers preflights itself, so that they need no destination
+    fault.http_filter(disabled=True),  # before routing: no timeout of a route cuts a delay, no retry repeats an abort
+    cors.http_filter(disabled=True),  # answers preflights itself, so that they need no destination
     router.http_filter(),  # ends the chain
 )
 
 # Whether a request may enter at all comes first: faults, CORS and routes are for those alone who may. The contents of
 # these travel by ECDS, so that an edit never touches a listener.
-INBOUND: tuple[Message, ...] = (
+_GUARDS: tuple[Message, ...] = (
     authorization.CUSTOM_MATCH.http_filter(),  # says whether the authorizer is to be asked
     authorization.CUSTOM.http_filter(),  # asks it, before anyone is identified
     jwt_authn.TOKENS.http_filter(),  # refuses bad tokens, and tells the next ones what the good ones say
     authorization.AUDIT.http_filter(),  # notes, whatever is decided then
     authorization.DENY.http_filter(),  # no ALLOW policy can bring back what is denied
     authorization.ALLOW.http_filter(),
-    *OUTBOUND,
+)
+
+# In front of the application that is called. What a VirtualService says has been done where the call began.
+INBOUND: tuple[Message, ...] = (*_GUARDS, grpc_stats.http_filter(), router.http_filter())
+
+# What a token says may choose another route, when the chain has been made already: nothing may be missing from it.
+GATEWAY: tuple[Message, ...] = (
+    *_GUARDS,
+    grpc_stats.http_filter(),
+    fault.http_filter(),
+    cors.http_filter(),
+    router.http_filter(),
 )
 
 

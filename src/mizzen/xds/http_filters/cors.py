@@ -11,9 +11,9 @@ from mizzen.xds.percentages import runtime_fractional_percent
 NAME = "envoy.filters.http.cors"
 
 
-def http_filter() -> Message:
-    """Idle until a route says something."""
-    return HttpFilter(**typed(NAME, Cors()))
+def http_filter(*, disabled: bool = False) -> Message:
+    """Idle until a route says something; `disabled`: not even made until then."""
+    return HttpFilter(**typed(NAME, Cors()), disabled=disabled)
 
 
 def cors_policy(policy: IstioCorsPolicy) -> Message:

@@ -15,9 +15,9 @@ GRPC_CODES = {name: code for code, name in enumerate(GRPC_STATUSES)}
 """https://grpc.io/docs/guides/status-codes/, in order of their numbers."""
 
 
-def http_filter() -> Message:
-    """Idle until a route says something."""
-    return HttpFilter(**typed(NAME, HTTPFault()))
+def http_filter(*, disabled: bool = False) -> Message:
+    """Idle until a route says something; `disabled`: not even made until then."""
+    return HttpFilter(**typed(NAME, HTTPFault()), disabled=disabled)
 
 
 def http_fault(fault: HTTPFaultInjection) -> Message:
