@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Shell
+from .mesh import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("kubectl")]
 
@@ -87,6 +88,41 @@ def test_strict_and_back_under_load_loses_nothing(shell: Shell, address: str) ->
     assert "Workload mTLS mode: STRICT" in described and "default.istio-system" in described
     assert "2/2" in shell.ok("kubectl get pods -l app=reviews"), "probes go on under STRICT"
     assert "(STRICT)" in shell.run("mizzen status")[1]
+
+
+def test_one_root_follows_another_under_load(shell: Shell, address: str) -> None:
+    before = json.loads(shell.ok("mizzen ca -o json"))
+    assert [root["role"] for root in before["roots"]] == ["signs"]
+    assert before["roots"][0]["workloads"] == before["proxies"] > 5
+    url = f"http://{address}:{node_port(shell, 'http2')}/productpage"
+    shell.ok(f"{sys.executable} {LOAD} {url} --rate 10 --seconds 60 --methods GET > load.json & echo $! > load.pid")
+    told = shell.ok("mizzen ca rotate")
+    shell.ok("kill -TERM $(cat load.pid); wait")
+    report = json.loads(shell.ok("tail -1 load.json"))
+    assert report["failed"] == 0 and report["sent"] > 50, report
+    assert "the new root is trusted beside the old one" in told and "✔ only the new root is trusted" in told
+    after = json.loads(shell.ok("mizzen ca root -o json"))
+    assert [root["role"] for root in after["roots"]] == ["signs"]
+    assert after["roots"][0]["workloads"] == after["proxies"]
+    assert after["roots"][0]["fingerprint"] != before["roots"][0]["fingerprint"]
+    held = json.loads(shell.ok("mizzen proxy-config secret deploy/productpage-v1 -o json"))
+    assert [one["name"] for one in held if one["type"] == "CA"] == ["ROOTCA"], "the old root is gone"
+
+
+RELABELLED = "kubectl label pod -l app=ratings service.istio.io/canonical-revision=v7 --overwrite"
+SUBJECT = "mizzen proxy-config secret deploy/ratings-v1 -o json"
+
+
+def test_a_relabelled_pod_is_issued_anew(shell: Shell, address: str) -> None:
+    def subjects() -> list[str]:
+        return [one["subject"] for one in json.loads(shell.ok(SUBJECT)) if one["type"] == "Cert Chain"]
+
+    (before,) = subjects()
+    assert "OU=v1" in before and "CN=ratings-v1" in before and "O=default" in before
+    shell.ok(RELABELLED)
+    eventually(lambda: subjects() == [before.replace("OU=v1", "OU=v7")])
+    shell.ok(RELABELLED.replace("v7", "v1"))
+    eventually(lambda: subjects() == [before])
 
 
 def test_the_tutorials_gateway_waits_for_its_secret(shell: Shell, address: str) -> None:

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from mizzen.agent.settings import CAPTURE_MARK
+from mizzen.ca.authority import new_root
 from mizzen.nftables.fields import MARK, TCP_DPORT
 from mizzen.nftables.messages import replace_table
 from mizzen.nftables.netlink import commit
@@ -55,10 +58,11 @@ def agent_root():
 
 @pytest.fixture
 def istiod(private_network, started, agent_root):
-    def start():
+    def start(*somebody_elses_socket):
         folder = agent_root / "istiod"
         folder.mkdir()
-        process = started(sys.executable, str(HERE / "istiod_stub.py"), str(folder), stdout=subprocess.PIPE)
+        command = (sys.executable, str(HERE / "istiod_stub.py"), str(folder), *map(str, somebody_elses_socket))
+        process = started(*command, stdout=subprocess.PIPE)
         assert json.loads(process.stdout.readline()) == {"serving": True}
         (agent_root / "var/run/secrets/istio/root-cert.pem").write_bytes((folder / "root-cert.pem").read_bytes())
         (agent_root / "var/run/secrets/tokens/istio-token").write_bytes((folder / "istio-token").read_bytes())
@@ -174,6 +178,60 @@ def test_certificates_are_renewed_without_a_break(istiod, agent, agent_root):
     wait_for(lambda: (agent_root / "agent.log").read_text().count("received; the next one is due") >= 3)
     assert ready()
     assert get(15000, "/certs")[1].count("spiffe://cluster.local/ns/default/sa/web") == 1
+
+
+def certificates():
+    """How many certificates of authorities Envoy holds, and the serial number of its own."""
+    held = json.loads(get(15000, "/certs")[1])["certificates"]
+    own = {one["serial_number"] for each in held for one in each["cert_chain"]}
+    return len({one["serial_number"] for each in held for one in each["ca_cert"]}), own
+
+
+def test_new_roots_and_labels_are_followed_and_no_key_is_told(istiod, agent, agent_root):
+    istiod()
+    agent()
+    wait_for(ready)
+    _, first = certificates()
+    roots = agent_root / "var/run/secrets/istio/root-cert.pem"
+    another = new_root("another", datetime.now(UTC), x509.random_serial_number()).to_pem()[0]
+    roots.write_bytes(roots.read_bytes() + another)
+    wait_for(lambda: certificates()[0] == 2 and certificates()[1] != first)
+    _, second = certificates()
+    (agent_root / "etc/istio/pod/labels").write_text('app="web"\nversion="v2"\n')
+    wait_for(lambda: certificates()[1] != second)
+    told = [(agent_root / "agent.log").read_text(), get(15000, "/config_dump")[1], get(15000, "/certs")[1]]
+    told += [file.read_text() for file in (agent_root / "etc/istio/proxy").iterdir()]
+    assert not [text for text in told if "PRIVATE KEY" in text or "a-projected-token" in text]
+
+
+def test_rsa_keys_where_they_are_asked_for(istiod, agent, agent_root):
+    control_plane = istiod()
+    agent(WORKLOAD_RSA_KEY_SIZE="2048")
+    wait_for(ready)
+    assert json.loads(control_plane.stdout.readline()) == {"ads": ["spiffe://cluster.local/ns/default/sa/web"]}
+
+
+@pytest.mark.parametrize("name", ["", "spire.sock"])
+def test_secrets_that_somebody_else_serves_are_used(istiod, agent, agent_root, name):
+    """The agent has no token: it asks nobody for a certificate."""
+    folder = agent_root / "var/run/secrets/workload-spiffe-uds"
+    folder.mkdir()
+    control_plane = istiod(folder / (name or "socket"))
+    (agent_root / "var/run/secrets/tokens/istio-token").unlink()
+    agent(WORKLOAD_IDENTITY_SOCKET_FILE=name)
+    wait_for(ready)
+    events = [json.loads(control_plane.stdout.readline()) for _ in range(2)]
+    events += [json.loads(control_plane.stdout.readline())] if not any("ads" in event for event in events) else []
+    assert {"sds": ["default"]} in events
+    assert {"ads": ["spiffe://cluster.local/ns/default/sa/spire"]} in events
+    assert "is served by somebody else" in (agent_root / "agent.log").read_text()
+    assert [file.name for file in folder.iterdir()] == [name or "socket"], "the agent serves nothing of its own"
+
+
+def test_somebody_elses_socket_that_is_not_there_is_told(agent, agent_root):
+    process = agent(WORKLOAD_IDENTITY_SOCKET_FILE="spire.sock")
+    assert process.wait(timeout=20) == 1
+    assert "nobody serves" in (agent_root / "agent.log").read_text()
 
 
 def test_the_mark_is_on_every_call(istiod, agent):

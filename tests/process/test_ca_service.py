@@ -10,6 +10,7 @@ from mizzen.ca.authority import new_key, new_root, signing_request
 from mizzen.ca.messages import CA_METHOD, IstioCertificateRequest, IstioCertificateResponse
 from mizzen.ca.service import certificate_service
 from mizzen.ca.spiffe import Caller, Identity
+from mizzen.ca.succession import Succession
 from mizzen.ca.tokens import Unauthenticated
 from mizzen.kube.api import Unreachable
 
@@ -29,7 +30,7 @@ async def authenticate(token):
 @pytest.fixture
 async def create_certificate():
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((certificate_service(lambda: ROOT, authenticate),))
+    server.add_generic_rpc_handlers((certificate_service(lambda: Succession(ROOT, datetime.now(UTC)), authenticate),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

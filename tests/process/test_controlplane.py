@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import ssl
 import urllib.error
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from envoys import Envoy, bootstrap, envoy, until, upstream_tls
 from mizzen.agent.certificates import KeyPair
 from mizzen.agent.sds import Secrets, serve_secrets
-from mizzen.ca.authority import new_key, private_key_pem, signing_request
-from mizzen.ca.messages import CA_METHOD, IstioCertificateRequest, IstioCertificateResponse
+from mizzen.ca.authority import KeyKind, fingerprint, join, new_key, new_root, private_key_pem, signing_request
+from mizzen.ca.messages import CA_METHOD, TRUSTED_ROOTS, IstioCertificateRequest, IstioCertificateResponse
+from mizzen.controlplane import authority_secrets, ledger
 from mizzen.controlplane.app import ControlPlane, Ports, Settings
 from mizzen.controlplane.watching import MESH_KINDS
 from mizzen.envoy.resources import LISTENER, ROUTES
@@ -30,7 +36,7 @@ from mizzen.kube.memory import MemoryApi
 
 pytestmark = [pytest.mark.process, pytest.mark.root]
 VIRTUAL_SERVICES = next(one for one in MESH_KINDS.values() if one.kind == "VirtualService")
-TOKEN = "a-token"
+TOKEN, BOUND = "a-token", "a-token-of-a-pod"
 
 
 class Cluster(MemoryApi):
@@ -39,8 +45,10 @@ class Cluster(MemoryApi):
     async def create(self, resource, obj, namespace=None, **options) -> dict[str, Any]:
         if resource.kind != "TokenReview":
             return await super().create(resource, obj, namespace, **options)
-        known = obj["spec"]["token"] == TOKEN
-        user = {"username": "system:serviceaccount:default:web"}
+        known = obj["spec"]["token"] in (TOKEN, BOUND)
+        user: dict[str, Any] = {"username": "system:serviceaccount:default:web"}
+        if obj["spec"]["token"] == BOUND:
+            user["extra"] = {"authentication.kubernetes.io/pod-name": ["web-9"]}
         status = {"authenticated": True, "user": user, "audiences": ["istio-ca"]} if known else {"authenticated": False}
         return {**obj, "status": status}
 
@@ -101,10 +109,13 @@ async def istiod(api: Cluster, ports: Ports | None = None) -> AsyncIterator[Cont
         await asyncio.gather(work, return_exceptions=True)
 
 
-async def certificate(plane: ControlPlane, api: Cluster, token: str = TOKEN) -> tuple[bytes, bytes, bytes]:
-    """As the agent gets it: root from the ConfigMap, chain from the CA."""
-    found = await api.get(WELL_KNOWN.configmaps, "istio-ca-root-cert", "default")
-    root = found["data"]["root-cert.pem"].encode()
+async def certificate(
+    plane: ControlPlane, api: Cluster, token: str = TOKEN, *, bound: bool = False
+) -> tuple[bytes, bytes, bytes]:
+    """As the agent gets it: roots from the ConfigMap, chain from the CA. `bound`: by the token of Pod web-9."""
+    token = BOUND if bound else token
+    root = join(roots_of(api)).encode()
+    trusted = ",".join(fingerprint(one) for one in roots_of(api))
     key = new_key()
     options = [("grpc.ssl_target_name_override", "istiod.istio-system.svc")]
     credentials = grpc.ssl_channel_credentials(root)
@@ -114,9 +125,14 @@ async def certificate(plane: ControlPlane, api: Cluster, token: str = TOKEN) -> 
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=IstioCertificateResponse.FromString,
         )
-        request = IstioCertificateRequest(csr=signing_request(key, "ignored").decode(), validity_duration=3600)
+        request = IstioCertificateRequest(
+            csr=signing_request(key, "ignored").decode(),
+            validity_duration=3600,
+            metadata={"fields": [{"key": TRUSTED_ROOTS, "value": {"string_value": trusted}}]},
+        )
         response = await call(request, metadata=(("authorization", f"Bearer {token}"),))
-    return private_key_pem(key), "".join(response.cert_chain).encode(), root
+    *chain, roots = response.cert_chain
+    return private_key_pem(key), "".join(chain).encode(), roots.encode()
 
 
 def route_of(proxy_dump: str) -> dict[str, Any]:
@@ -140,7 +156,7 @@ def synced(plane: ControlPlane) -> bool:
     return bool(members) and members[0].stream.session.settled and "9080" in members[0].stream.session.held(ROUTES)
 
 
-async def test_a_proxy_from_certificate_to_configuration(private_network, tmp_path: Path) -> None:
+async def test_a_proxy_from_certificate_to_configuration(tmp_path: Path) -> None:
     api = await cluster()
     async with AsyncExitStack() as first:
         plane = await first.enter_async_context(istiod(api))
@@ -195,7 +211,7 @@ def status(api: Cluster) -> dict[str, Any] | None:
     return api._objects[VIRTUAL_SERVICES]["default", "reviews"].get("status")
 
 
-async def test_a_proxy_with_another_pods_certificate_is_refused(private_network, tmp_path: Path) -> None:
+async def test_a_proxy_with_another_pods_certificate_is_refused(tmp_path: Path) -> None:
     api = await cluster()
     await api.create(WELL_KNOWN.pods, pod("bank-1", "bank", "bank"), "default")
     async with istiod(api) as plane:
@@ -207,7 +223,7 @@ async def test_a_proxy_with_another_pods_certificate_is_refused(private_network,
             assert list(plane.fleet.proxies()) == []
 
 
-async def test_a_token_that_proves_nothing_gets_no_certificate(private_network) -> None:
+async def test_a_token_that_proves_nothing_gets_no_certificate() -> None:
     api = await cluster()
     async with istiod(api) as plane:
         await until(lambda: published(api))
@@ -235,6 +251,112 @@ async def test_two_replicas_have_one_root_and_restore_its_copies() -> None:
         )
         with pytest.raises(AlreadyExists):
             await api.create(WELL_KNOWN.secrets, secret, "istio-system")
+
+
+def proxied_pod() -> dict[str, Any]:
+    obj = pod("web-9", "web", "web")
+    obj["spec"]["containers"].append({"name": "istio-proxy", "image": "proxyv2"})
+    return obj
+
+
+def roots_of(api: Cluster, namespace: str = "default") -> list[x509.Certificate]:
+    """As Pods there read them."""
+    copy = api._objects[WELL_KNOWN.configmaps].get((namespace, "istio-ca-root-cert"))
+    return x509.load_pem_x509_certificates(copy["data"]["root-cert.pem"].encode()) if copy else []
+
+
+def bundles(api: Cluster) -> set[str]:
+    """What the API server checks our webhooks against."""
+    kinds = (WELL_KNOWN.mutating_webhooks, WELL_KNOWN.validating_webhooks)
+    hooks = [hook for kind in kinds for one in api._objects[kind].values() for hook in one["webhooks"]]
+    return {base64.b64decode(hook["clientConfig"].get("caBundle", "")).decode() for hook in hooks}
+
+
+async def issuer(plane: ControlPlane, api: Cluster) -> x509.Certificate:
+    """The root of the certificate that an agent is given now, by this replica."""
+    _, chain, roots = await certificate(plane, api, bound=True)
+    leaf = x509.load_pem_x509_certificates(chain)[-1]
+    return next(
+        root for root in x509.load_pem_x509_certificates(roots) if leaf.issuer == root.subject and signed(leaf, root)
+    )
+
+
+def signed(leaf: x509.Certificate, root: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+async def shown(plane: ControlPlane) -> set[bytes]:
+    """Who signed what istiod shows on its three ports with TLS, as clients that trust the published roots see it."""
+    ports = (plane.ports.ads, plane.ports.ca, plane.ports.webhooks)
+    pems = [await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port)) for port in ports]
+    return {key_identifier(x509.load_pem_x509_certificate(pem.encode())) for pem in pems}
+
+
+def key_identifier(leaf: x509.Certificate) -> bytes:
+    return leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier or b""
+
+
+def key_id(root: x509.Certificate) -> bytes:
+    return x509.SubjectKeyIdentifier.from_public_key(root.public_key()).digest
+
+
+async def follows(api: Cluster, planes: tuple[ControlPlane, ControlPlane], old: x509.Certificate) -> x509.Certificate:
+    """A succession from here to its end, with two replicas that are asked by turns; the new root."""
+    first, second = planes
+    await until(lambda: len(roots_of(api)) == 2 and len(roots_of(api, "istio-system")) == 2)
+    assert roots_of(api)[0] == old, "who signs comes first"
+    new = roots_of(api)[1]
+    await until(lambda: bundles(api) == {join((old, new))})
+    assert await issuer(first, api) == old, "trusted, and does not sign yet; now the Pod has said that it trusts it"
+    await until(lambda: roots_of(api) == [new, old])
+    await until(lambda: {plane.certificates.authority.current.phase for plane in planes} == {"retiring"})
+    assert {await issuer(first, api), await issuer(second, api)} == {new}
+    assert [await shown(plane) for plane in planes] == [{key_id(new)}] * 2
+    await until(lambda: roots_of(api) == roots_of(api, "istio-system") == [new])
+    await until(lambda: bundles(api) == {join((new,))})
+    return new
+
+
+async def test_one_root_follows_another_while_two_replicas_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "SETTLED_AFTER", 0.3)
+    api = await cluster()
+    await api.create(WELL_KNOWN.pods, proxied_pod(), "default")
+    async with istiod(api) as first, istiod(api) as second:
+        await until(lambda: len(roots_of(api)) == 1)
+        (old,) = roots_of(api)
+        assert await issuer(second, api) == old
+        asked = {"metadata": {"annotations": {authority_secrets.ROTATE: "now"}}}
+        await api.patch(WELL_KNOWN.secrets, "istio-ca-secret", asked, "istio-system")
+        new = await follows(api, (first, second), old)
+
+        await api.create(WELL_KNOWN.secrets, plugged_in("broken") | {"data": {}}, "istio-system")
+        await until(lambda: "has no" in first.certificates.authority.problem)
+        assert await issuer(first, api) == new, "what cannot sign changes nothing"
+
+        given = plugged_in("one")
+        await api.replace(WELL_KNOWN.secrets, given, "istio-system")
+        third = await follows(api, (first, second), new)
+        assert join((third,)).encode() == base64.b64decode(given["data"]["root-cert.pem"])
+        assert first.certificates.authority.problem == ""
+    async with istiod(api) as again:
+        assert again.certificates.authority.current.trusted == (third,), "a restart changes nothing"
+        await api.delete(WELL_KNOWN.secrets, "cacerts", "istio-system")
+        await until(lambda: roots_of(api) == [third, new])
+    async with istiod(api) as again:
+        current = again.certificates.authority.current
+        assert (current.phase, current.trusted) == ("spreading", (third, new)), "nor in the middle of a succession"
+        assert await issuer(again, api) == third
+
+
+def plugged_in(name: str) -> dict[str, Any]:
+    root = new_root(name, datetime.now(UTC), x509.random_serial_number(), kind=KeyKind(rsa_bits=2048))
+    certificate, key = root.to_pem()
+    data = {"ca-cert.pem": certificate, "ca-key.pem": key, "cert-chain.pem": certificate, "root-cert.pem": certificate}
+    return authority_secrets.secret("cacerts", "istio-system", "Opaque", data)
 
 
 async def review(plane: ControlPlane, path: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -137,11 +137,12 @@ def _dynamic_resources() -> dict[str, Any]:
 
 
 def _sds_config() -> dict[str, Any]:
+    """State of the world, which every server of secrets speaks: SPIRE's and Istio's have no delta."""
     return {
         "resource_api_version": "V3",
         "initial_fetch_timeout": "0s",
         "api_config_source": {
-            "api_type": "DELTA_GRPC",
+            "api_type": "GRPC",
             "transport_api_version": "V3",
             "set_node_on_first_message_only": True,
             "grpc_services": [{"envoy_grpc": {"cluster_name": "sds-grpc", "retry_policy": _RETRY}}],
@@ -186,10 +187,29 @@ def _mutual_tls(settings: Settings) -> dict[str, Any]:
             "tls_certificate_sds_secret_configs": [{"name": "default", "sds_config": _sds_config()}],
             "combined_validation_context": {
                 "default_validation_context": {"match_typed_subject_alt_names": [istiod]},
-                "validation_context_sds_secret_config": {"name": "ROOTCA", "sds_config": _sds_config()},
+                "validation_context_sds_secret_config": _roots_of_istiod(settings),
             },
         },
     }
+
+
+_ISTIOD_ROOTS = "istiod-roots"
+
+
+def _roots_of_istiod(settings: Settings) -> dict[str, Any]:
+    """What istiod is checked against. Where somebody else serves the Pod's secrets, their roots are of peers alone."""
+    if not settings.external_sds:
+        return {"name": "ROOTCA", "sds_config": _sds_config()}
+    source = {"path_config_source": {"path": settings.paths.istiod_roots}, "resource_api_version": "V3"}
+    return {"name": _ISTIOD_ROOTS, "sds_config": source}
+
+
+def istiod_roots(settings: Settings) -> dict[str, Any]:
+    """The file that `bootstrap` leads to where somebody else serves the Pod's secrets: it follows the mounted roots."""
+    path = settings.paths.root_certificate
+    context = {"trusted_ca": {"filename": path}, "watched_directory": {"path": path.rpartition("/")[0]}}
+    kind = _TYPE + "envoy.extensions.transport_sockets.tls.v3.Secret"
+    return {"resources": [{"@type": kind, "name": _ISTIOD_ROOTS, "validation_context": context}]}
 
 
 def _agent_cluster() -> dict[str, Any]:

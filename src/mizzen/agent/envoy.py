@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from mizzen.agent.bootstrap import HEALTH_PORT, PROMETHEUS_PORT, bootstrap, service_cluster
+from mizzen.agent.bootstrap import HEALTH_PORT, PROMETHEUS_PORT, bootstrap, istiod_roots, service_cluster
 from mizzen.agent.outgoing import call
 from mizzen.agent.settings import ADMIN_PORT, Settings
 
@@ -59,6 +59,8 @@ def write_bootstrap(settings: Settings) -> None:
     path = Path(settings.paths.bootstrap)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(bootstrap(settings)))
+    if settings.external_sds:
+        Path(settings.paths.istiod_roots).write_text(json.dumps(istiod_roots(settings)))
 
 
 @dataclass(frozen=True, slots=True)

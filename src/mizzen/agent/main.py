@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,9 +21,12 @@ from mizzen.agent.bootstrap import HEALTH_PORT
 from mizzen.agent.interception import CaptureRefused
 from mizzen.agent.outgoing import call
 from mizzen.agent.proxy import run_proxy
+from mizzen.agent.sds import is_served
 from mizzen.agent.settings import ADMIN_PORT, Paths, ProxyType, Settings, SettingsError, downward_pairs, read_settings
 from mizzen.ca.authority import new_key, signing_request
 
+SDS_SOCKET_NAME, SDS_SOCKET = "WORKLOAD_IDENTITY_SOCKET_FILE", "socket"
+"""Istio's variable for a socket of another name than ours: one that must be there."""
 _LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
 
 
@@ -120,6 +124,7 @@ def _proxy_settings(asked: argparse.Namespace) -> Settings:
         labels=downward_pairs(_read_if_there(paths.labels)),
         annotations=downward_pairs(_read_if_there(paths.annotations)),
         paths=paths,
+        external_sds=_secrets_of_somebody_else(paths),
         log_level=asked.proxyLogLevel,
         component_log_level=asked.proxyComponentLogLevel,
     )
@@ -128,7 +133,20 @@ def _proxy_settings(asked: argparse.Namespace) -> Settings:
 def _paths() -> Paths:
     """Istio's places, below `MIZZEN_AGENT_ROOT` where a test or a tool wants them elsewhere."""
     root = os.environ.get("MIZZEN_AGENT_ROOT", "")
-    return Paths(**{name: root + getattr(Paths(), name) for name in Paths.__dataclass_fields__})
+    moved = Paths(**{name: root + getattr(Paths(), name) for name in Paths.__dataclass_fields__})
+    named = os.environ.get(SDS_SOCKET_NAME) or SDS_SOCKET
+    if Path(named).name != named:
+        raise SettingsError(f"{SDS_SOCKET_NAME}: {named!r} is no file's name; the folder is fixed")
+    return replace(moved, sds_socket=str(Path(moved.sds_socket).with_name(named)))
+
+
+def _secrets_of_somebody_else(paths: Paths) -> bool:
+    """Whether a server of the Pod's secrets is there before us, in a mounted folder. Raises SettingsError where one
+    was named and is not."""
+    found = is_served(paths.sds_socket)
+    if not found and Path(paths.sds_socket).name != SDS_SOCKET:
+        raise SettingsError(f"{SDS_SOCKET_NAME}: nobody serves {paths.sds_socket}; is the volume of SPIRE mounted?")
+    return found
 
 
 def _read_if_there(path: str) -> str:

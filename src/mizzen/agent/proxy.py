@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 from mizzen.agent import envoy
@@ -22,20 +23,37 @@ async def run_proxy(settings: Settings, waiting: envoy.WaitingEnvoy) -> int:
 
     The secret socket is open before Envoy starts: that is the difference between 36 ms and a back-off of seconds.
     """
-    secrets = Secrets()
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    sds = await serve_secrets(secrets, settings.paths.sds_socket)
-    status = await serve_status(Status(settings, on_drain=envoy.drain, on_quit=_setting(stop)))
-    waiting.start()
-    ended = asyncio.ensure_future(envoy.exit_code(waiting.pid))
-    certificate = asyncio.create_task(keep_certificate(settings, secrets))
+    async with _secrets(settings) as keep:
+        status = await serve_status(Status(settings, on_drain=envoy.drain, on_quit=_setting(stop)))
+        waiting.start()
+        ended = asyncio.ensure_future(envoy.exit_code(waiting.pid))
+        certificate = asyncio.create_task(keep())
+        try:
+            return await _until_the_end(settings, waiting.pid, ended, stop, certificate)
+        finally:
+            certificate.cancel()
+            status.close()
+
+
+@asynccontextmanager
+async def _secrets(settings: Settings) -> AsyncIterator[Callable[[], Coroutine[None, None, None]]]:
+    """The secret socket, and what is to run for ever to keep it filled."""
+    if settings.external_sds:
+        log.info("%s is served by somebody else: certificates come from there", settings.paths.sds_socket)
+        yield _for_ever
+        return
+    secrets = Secrets()
+    server = await serve_secrets(secrets, settings.paths.sds_socket)
     try:
-        return await _until_the_end(settings, waiting.pid, ended, stop, certificate)
+        yield lambda: keep_certificate(settings, secrets)
     finally:
-        certificate.cancel()
-        status.close()
-        await sds.stop(grace=0)
+        await server.stop(grace=0)
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
 
 
 async def _until_the_end(

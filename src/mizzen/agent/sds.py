@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -95,15 +97,29 @@ def secret_service(secrets: Secrets) -> grpc.GenericRpcHandler:
 
 async def serve_secrets(secrets: Secrets, path: str) -> grpc.aio.Server:
     """Opens the socket for this uid only: whoever can read it can be this workload. Raises RuntimeError, OSError."""
-    socket = Path(path)
-    socket.parent.mkdir(parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((secret_service(secrets),))
-    server.add_insecure_port(f"unix:{path}")
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    finally:
+        os.umask(before)
     await server.start()
-    socket.chmod(0o600)
+    place.chmod(0o600)
     return server
+
+
+def is_served(path: str) -> bool:
+    """Whether somebody listens at this Unix socket. What a container left behind when it ended does not answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        try:
+            knock.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def _stream(secrets: Secrets, request_class: Any, understand: Understand, answer: Answer) -> grpc.RpcMethodHandler:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from mizzen.api.base import Duration
+from mizzen.ca.authority import DEFAULT_KEY, KeyKind
 
 ProxyType = Literal["sidecar", "router"]
 
@@ -37,6 +38,7 @@ class Paths:
     labels: str = "/etc/istio/pod/labels"
     annotations: str = "/etc/istio/pod/annotations"
     bootstrap: str = "/etc/istio/proxy/envoy-rev.json"
+    istiod_roots: str = "/etc/istio/proxy/istiod-roots.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ class Settings:
     app_metrics: Mapping[str, str] = field(default_factory=dict)
     """`ISTIO_PROMETHEUS_ANNOTATIONS`: scrape, path, port of the app's own metrics."""
     certificate_validity: timedelta = timedelta(hours=24)
+    key: KeyKind = DEFAULT_KEY
+    external_sds: bool = False
+    """Somebody else serves the Pod's secrets (SPIRE): Envoy asks there, and the agent asks nobody for a certificate."""
     mark_proxy_traffic: bool = False
     """`MIZZEN_CAPTURE=mark`: the proxy's traffic is exempt from capture by mark, not by uid."""
     log_level: str = "warning"
@@ -117,6 +122,7 @@ def read_settings(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
     paths: Paths | None = None,
+    external_sds: bool = False,
     log_level: str = "warning",
     component_log_level: str = "misc:error",
 ) -> Settings:
@@ -141,6 +147,8 @@ def read_settings(
         app_probes=_document(environment, "ISTIO_KUBE_APP_PROBERS"),
         app_metrics=_document(environment, "ISTIO_PROMETHEUS_ANNOTATIONS"),
         certificate_validity=_duration(environment, "SECRET_TTL", "24h"),
+        key=_key_kind(environment),
+        external_sds=external_sds,
         mark_proxy_traffic=environment.get("MIZZEN_CAPTURE") == "mark",
         log_level=log_level,
         component_log_level=component_log_level,
@@ -180,6 +188,19 @@ def _duration(environment: Mapping[str, str], name: str, default: str) -> timede
         return Duration.parse(environment.get(name, default))
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from error
+
+
+def _key_kind(environment: Mapping[str, str]) -> KeyKind:
+    """Elliptic unless a size of RSA keys is asked for. Istio's own default is RSA."""
+    algorithm, bits = environment.get("ECC_SIGNATURE_ALGORITHM", ""), environment.get("WORKLOAD_RSA_KEY_SIZE", "")
+    if algorithm not in ("", "ECDSA"):
+        raise SettingsError(f"ECC_SIGNATURE_ALGORITHM: {algorithm!r} is not served; there is ECDSA")
+    try:
+        if bits and not algorithm:
+            return KeyKind(rsa_bits=int(bits))
+        return KeyKind(environment.get("ECC_CURVE") or "P256")
+    except ValueError as error:
+        raise SettingsError(f"{'WORKLOAD_RSA_KEY_SIZE' if bits and not algorithm else 'ECC_CURVE'}: {error}") from error
 
 
 def _node_metadata(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -14,13 +14,9 @@ _REASONS: Mapping[str, tuple[str, ...]] = {
         *("defaultConfig.extraStatTags", "defaultConfig.statNameLength", "defaultConfig.fileFlushInterval"),
         "defaultConfig.fileFlushMinSizeKb",
     ),
-    "traffic between proxies is not encrypted yet": (
-        *("trustDomainAliases", "enableAutoMtls", "meshMTLS", "tlsDefaults", "caCertificates", "ca"),
-        *(
-            "defaultConfig.controlPlaneAuthPolicy",
-            "defaultConfig.caCertificatesPem",
-            "defaultConfig.privateKeyProvider",
-        ),
+    "certificates come from istiod or by SDS, and no other roots are trusted": (
+        *("caCertificates", "ca", "defaultConfig.caCertificatesPem"),
+        *("defaultConfig.controlPlaneAuthPolicy", "defaultConfig.privateKeyProvider"),
     ),
     "endpoints are not chosen by locality yet": ("localityLbSetting", "zoneAwareLbSetting"),
     "this setting is not served yet": (

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from itertools import pairwise
+from typing import TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -27,8 +28,15 @@ ROOT_VALIDITY = timedelta(days=3650)
 WORKLOAD_VALIDITY = timedelta(hours=24)
 LONGEST_WORKLOAD_VALIDITY = timedelta(days=90)
 SERVING_VALIDITY = timedelta(days=365)
-_SMALLEST_RSA_KEY = 2048
+SMALLEST_RSA_KEY, LARGEST_RSA_KEY = 2048, 8192
+CURVES = {"P256": ec.SECP256R1(), "P384": ec.SECP384R1()}
+"""What keys may be made on, by Istio's names (`ECC_CURVE`)."""
+_VERIFIABLE_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+"""Envoy takes certificates with keys on these and no others."""
 _LONGEST_NAME = 64
+
+PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 class BadRequest(ValueError):
@@ -36,51 +44,85 @@ class BadRequest(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyKind:
+    """Which keys to make: elliptic on a curve of `CURVES`, or RSA of so many bits where `rsa_bits` is not 0."""
+
+    curve: str = "P256"
+    rsa_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.curve not in CURVES:
+            raise ValueError(f"{self.curve!r} is no curve that is served: there are {' and '.join(CURVES)}")
+        if self.rsa_bits and not SMALLEST_RSA_KEY <= self.rsa_bits <= LARGEST_RSA_KEY:
+            raise ValueError(f"an RSA key has {SMALLEST_RSA_KEY} to {LARGEST_RSA_KEY} bits, not {self.rsa_bits}")
+
+
+DEFAULT_KEY = KeyKind()
+
+
+@dataclass(frozen=True, slots=True)
 class Root:
     """A certificate that signs, and its key: self-signed (Secret `istio-ca-secret`), or plugged in (`cacerts`)."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-    chain_pem: str = ""
-    """Plugged in: from this certificate up to what peers trust."""
-    trusted_pem: str = ""
-    """Plugged in: the roots that peers trust."""
+    key: PrivateKey
+    chain: str = ""
+    """What follows a leaf in a handshake: the issuers below the roots, as PEM."""
+    roots: tuple[x509.Certificate, ...] = ()
+    """Plugged in: what peers trust. None: the certificate itself."""
 
     @property
-    def chain(self) -> str:
-        """What follows a leaf: issuers as PEM, the root last."""
-        return self.chain_pem or _pem(self.certificate)
+    def trusted(self) -> tuple[x509.Certificate, ...]:
+        """What peers are checked against."""
+        return self.roots or (self.certificate,)
 
     @property
-    def trusted(self) -> str:
-        """What peers are checked against, as PEM."""
-        return self.trusted_pem or _pem(self.certificate)
+    def anchors(self) -> tuple[x509.Certificate, ...]:
+        """Those of `trusted` that what is signed here leads to."""
+        above = x509.load_pem_x509_certificates(self.chain.encode()) if self.chain else []
+        top = above[-1] if above else self.certificate
+        return tuple(root for root in self.trusted if _issued(top, root))
+
+    @property
+    def key_id(self) -> str:
+        """Of the key that signs, in hexadecimal: leaves name it as their authority's."""
+        return x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()).digest.hex()
 
     @classmethod
     def plugged_in(cls, certificate: bytes, key: bytes, chain: bytes, roots: bytes) -> Root:
         """An intermediate authority under roots of the user's own. Raises ValueError, with the reason."""
         bare = cls.from_pem(certificate, key)
         above = [bare.certificate, *_beyond(bare.certificate, x509.load_pem_x509_certificates(chain))]
-        trusted = x509.load_pem_x509_certificates(roots)
+        trusted = unique(x509.load_pem_x509_certificates(roots))
         if not any(_issued(above[-1], root) for root in trusted):
             raise ValueError("cert-chain.pem does not lead from ca-cert.pem to any root in root-cert.pem")
-        chained = "".join(_pem(each) for each in above if each not in trusted)
-        return cls(bare.certificate, bare.key, chained + _join(trusted), _join(trusted))
+        return cls(bare.certificate, bare.key, join(each for each in above if each not in trusted), trusted)
 
     @classmethod
     def from_pem(cls, certificate_pem: bytes, key_pem: bytes) -> Root:
-        """Raises ValueError when the two do not parse or do not belong together."""
+        """Raises ValueError when the two do not parse, do not belong together or may not sign."""
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         key = serialization.load_pem_private_key(key_pem, password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise ValueError(f"a root key is EC or RSA, not {type(key).__name__}")
+        if problem := weakness(key.public_key()):
+            raise ValueError(f"ca-key.pem cannot be used: {problem}")
         if key.public_key() != certificate.public_key():
             raise ValueError("ca-key.pem is not the key of ca-cert.pem")
+        if not _may_sign(certificate):
+            raise ValueError("ca-cert.pem is not a certificate of an authority (basicConstraints CA:TRUE is missing)")
         return cls(certificate, key)
 
     def to_pem(self) -> tuple[bytes, bytes]:
         """(certificate, key), as `ca-cert.pem` and `ca-key.pem` hold them."""
         return self.certificate.public_bytes(serialization.Encoding.PEM), private_key_pem(self.key)
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
 
 
 def _beyond(first: x509.Certificate, chain: list[x509.Certificate]) -> list[x509.Certificate]:
@@ -100,24 +142,43 @@ def _issued(lower: x509.Certificate, upper: x509.Certificate) -> bool:
     return True
 
 
-def _join(certificates: Iterable[x509.Certificate]) -> str:
+def unique(certificates: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """Each once, in the order of their first appearance."""
+    return tuple(dict.fromkeys(certificates))
+
+
+def join(certificates: Iterable[x509.Certificate]) -> str:
+    """As one PEM text."""
     return "".join(map(_pem, certificates))
 
 
-def new_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the whole certificate, in hexadecimal."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def private_key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+def new_key(kind: KeyKind = DEFAULT_KEY) -> PrivateKey:
+    if kind.rsa_bits:
+        return rsa.generate_private_key(65537, kind.rsa_bits)
+    return ec.generate_private_key(CURVES[kind.curve])
+
+
+def private_key_pem(key: PrivateKey) -> bytes:
     """PKCS #8, not encrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def new_root(trust_domain: str, now: datetime, serial: int, validity: timedelta = ROOT_VALIDITY) -> Root:
-    """A self-signed EC P-256 root whose organisation is the trust domain. `now` is aware."""
-    key = new_key()
+def new_root(
+    trust_domain: str,
+    now: datetime,
+    serial: int,
+    validity: timedelta = ROOT_VALIDITY,
+    kind: KeyKind = DEFAULT_KEY,
+) -> Root:
+    """A self-signed root whose organisation is the trust domain. `now` is aware."""
+    key = new_key(kind)
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain)])
     unsigned = _certificate(name, name, key.public_key(), (now - BACKDATED, now + validity), serial)
     unsigned = unsigned.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -134,7 +195,7 @@ def sign_workload(
     serial: int,
     workload: Workload | None = None,
 ) -> tuple[str, ...]:
-    """The chain, leaf first and root last, each as PEM. Raises BadRequest.
+    """The leaf and the issuers below the roots, each as PEM. Raises BadRequest.
 
     Names and extensions that the request asks for are ignored: `identity` and `workload` come from whoever
     authenticated the caller. The subject says what runs there, for telemetry; it is nobody's identity. Where it is
@@ -144,7 +205,7 @@ def sign_workload(
         raise BadRequest(f"a workload certificate is valid for at most {LONGEST_WORKLOAD_VALIDITY.days} days")
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
     leaf = _leaf(root, _subject(workload), _requested_key(csr_pem), now, validity, serial, names)
-    return _pem(leaf), root.chain
+    return (_pem(leaf), root.chain) if root.chain else (_pem(leaf),)
 
 
 def _subject(workload: Workload | None) -> x509.Name:
@@ -170,35 +231,49 @@ def sign_serving(
     return private_key_pem(key), (_pem(leaf) + root.chain).encode()
 
 
-def signing_request(key: ec.EllipticCurvePrivateKey, identity: str) -> bytes:
+def signing_request(key: PrivateKey, identity: str) -> bytes:
     """A PEM request for the key. The name in it is a courtesy: our authority ignores it, others may want it."""
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)])
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, critical=True)
     return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def _requested_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+def _requested_key(csr_pem: bytes) -> PublicKey:
     try:
         request = x509.load_pem_x509_csr(csr_pem)
-    except ValueError as error:
+        key = request.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise BadRequest(f"the certificate signing request does not parse: {error}") from error
-    if not request.is_signature_valid:
+    if problem := weakness(key):
+        raise BadRequest(f"no certificate for this key: {problem}")
+    assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
+    if not _signed_by_its_own_key(request):
         raise BadRequest("the certificate signing request is not signed by its own key")
-    return _acceptable(request.public_key())
+    return key
 
 
-def _acceptable(key: object) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+def _signed_by_its_own_key(request: x509.CertificateSigningRequest) -> bool:
+    try:
+        return request.is_signature_valid
+    except UnsupportedAlgorithm:  # MD5 and the like
+        return False
+
+
+def weakness(key: object) -> str:
+    """Why a public key is not good enough for the mesh; "" for one that is."""
     if isinstance(key, ec.EllipticCurvePublicKey):
-        return key
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _SMALLEST_RSA_KEY:
-        return key
-    raise BadRequest(f"the key must be elliptic or RSA of at least {_SMALLEST_RSA_KEY} bits")
+        known = isinstance(key.curve, _VERIFIABLE_CURVES)
+        return "" if known else f"{key.curve.name} is none of the curves P-256, P-384 and P-521"
+    if isinstance(key, rsa.RSAPublicKey):
+        fits = SMALLEST_RSA_KEY <= key.key_size <= LARGEST_RSA_KEY
+        return "" if fits else f"an RSA key has {SMALLEST_RSA_KEY} to {LARGEST_RSA_KEY} bits, this one {key.key_size}"
+    return "it must be elliptic or RSA"
 
 
 def _leaf(
     root: Root,
     subject: x509.Name,
-    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+    key: PublicKey,
     now: datetime,
     validity: timedelta,
     serial: int,
@@ -218,7 +293,7 @@ def _leaf(
 def _certificate(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+    key: PublicKey,
     valid: tuple[datetime, datetime],
     serial: int,
 ) -> x509.CertificateBuilder:

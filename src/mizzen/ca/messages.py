@@ -48,6 +48,8 @@ def _field(package: str, name: str, number: int, kind: str) -> descriptor_pb2.Fi
 # istio.v1.auth: https://github.com/istio/istio/blob/master/security/proto/ca.proto
 CA_METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 CA_SERVICE = "istio.v1.auth.IstioCertificateService"
+TRUSTED_ROOTS = "TrustedRoots"
+"""Our key in a request's metadata: fingerprints of the roots that the caller's proxy trusts, joined by commas."""
 
 _CA = message_classes(
     "istio.v1.auth",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import grpc
 from cryptography import x509
 
-from mizzen.ca.authority import WORKLOAD_VALIDITY, BadRequest, Root, sign_workload
-from mizzen.ca.messages import CA_SERVICE, IstioCertificateRequest, IstioCertificateResponse
+from mizzen.ca.authority import WORKLOAD_VALIDITY, BadRequest, join, sign_workload
+from mizzen.ca.messages import CA_SERVICE, TRUSTED_ROOTS, IstioCertificateRequest, IstioCertificateResponse
 from mizzen.ca.spiffe import Caller
+from mizzen.ca.succession import Succession
 from mizzen.ca.tokens import Unauthenticated
 from mizzen.kube.api import ApiError
 
@@ -25,15 +27,43 @@ Authenticate: TypeAlias = Callable[[str], Awaitable[Caller]]
 """Bearer token to who that is; raises Unauthenticated, or ApiError when nobody can be asked."""
 
 
-def certificate_service(root: Callable[[], Root], authenticate: Authenticate) -> grpc.GenericRpcHandler:
-    """The service for `grpc.aio.Server.add_generic_rpc_handlers`. `root` is asked per call, so that it may change."""
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate is about to be handed out: to whom, by which key, until when, and whom the caller trusts."""
+
+    caller: Caller
+    key_id: str
+    not_after: datetime
+    lives: timedelta
+    trusts: frozenset[str]
+
+
+Told: TypeAlias = Callable[[Issued], Awaitable[None]]
+"""Hears of a certificate before its owner does; raises ApiError where it must not be handed out."""
+
+
+async def _nobody(_: Issued) -> None:
+    """Where nobody keeps count."""
+
+
+def certificate_service(
+    authority: Callable[[], Succession], authenticate: Authenticate, told: Told = _nobody
+) -> grpc.GenericRpcHandler:
+    """The service for `grpc.aio.Server.add_generic_rpc_handlers`. The authority is asked per call: it may change.
+
+    The answer is the leaf, the issuers below the roots and, last and in one element, all roots to trust, as agents of
+    Istio take it.
+    """
 
     async def create_certificate(request: Any, context: grpc.aio.ServicerContext) -> Any:
-        _refuse_what_is_not_honoured(request)
+        asked = _metadata(request)
+        _refuse_what_is_not_honoured(asked)
         caller = await authenticate(_bearer_token(context))
-        chain = _sign(root(), request, caller)
+        current = authority()
+        chain = _sign(current, request, caller)
+        await told(_issued(chain[0], current, caller, asked))
         log.info("signed a certificate for %s", caller.identity)
-        return IstioCertificateResponse(cert_chain=chain)
+        return IstioCertificateResponse(cert_chain=(*chain, join(current.trusted)))
 
     method = grpc.unary_unary_rpc_method_handler(
         _with_status(create_certificate),
@@ -43,16 +73,25 @@ def certificate_service(root: Callable[[], Root], authenticate: Authenticate) ->
     return grpc.method_handlers_generic_handler(CA_SERVICE, {"CreateCertificate": method})
 
 
-def _sign(root: Root, request: Any, caller: Caller) -> tuple[str, ...]:
+def _sign(authority: Succession, request: Any, caller: Caller) -> tuple[str, ...]:
     asked = timedelta(seconds=request.validity_duration) if request.validity_duration else WORKLOAD_VALIDITY
     now = datetime.now(UTC)
     serial = x509.random_serial_number()
-    return sign_workload(root, request.csr.encode(), caller.identity, now, asked, serial, caller.workload)
+    return sign_workload(authority.signing, request.csr.encode(), caller.identity, now, asked, serial, caller.workload)
 
 
-def _refuse_what_is_not_honoured(request: Any) -> None:
-    asked = {entry.key for entry in request.metadata.fields if entry.value.string_value}
-    for key in sorted(asked & _NOT_HONOURED):
+def _issued(leaf: str, authority: Succession, caller: Caller, asked: dict[str, str]) -> Issued:
+    until = x509.load_pem_x509_certificate(leaf.encode()).not_valid_after_utc
+    trusts = frozenset(asked.get(TRUSTED_ROOTS, "").split(",")) - {""}
+    return Issued(caller, authority.signing.key_id, until, until - datetime.now(UTC), trusts)
+
+
+def _metadata(request: Any) -> dict[str, str]:
+    return {entry.key: entry.value.string_value for entry in request.metadata.fields}
+
+
+def _refuse_what_is_not_honoured(asked: dict[str, str]) -> None:
+    for key in sorted(key for key in _NOT_HONOURED if asked.get(key)):
         raise BadRequest(f"{key} is not served: the certificate is for the caller itself, signed by this authority")
 
 

@@ -53,3 +53,5 @@ class Caller:
 
     identity: Identity
     workload: Workload | None = None
+    pod: str = ""
+    """The name of the Pod that the token is bound to; "" for a token of none."""

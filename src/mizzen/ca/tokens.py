@@ -6,6 +6,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/tok
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from mizzen.ca.spiffe import Identity
@@ -14,9 +15,18 @@ from mizzen.kube.api import JSON
 AUDIENCE = "istio-ca"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 _POD_NAME = "authentication.kubernetes.io/pod-name"
+_POD_UID = "authentication.kubernetes.io/pod-uid"
 
 Review: TypeAlias = Callable[[JSON], Awaitable[JSON]]
 """Creates a TokenReview and returns it with its status; raises `ApiError` when the API server cannot be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundPod:
+    """The Pod that a token was made for, in the service account's namespace. `uid` "" where nobody said it."""
+
+    name: str
+    uid: str = ""
 
 
 class Unauthenticated(Exception):
@@ -31,15 +41,16 @@ def token_review(token: str) -> JSON:
     }
 
 
-async def identify(review: Review, token: str, trust_domain: str) -> tuple[Identity, str]:
-    """The identity that the token proves, and the Pod that it is bound to ("": none). Raises Unauthenticated."""
+async def identify(review: Review, token: str, trust_domain: str) -> tuple[Identity, BoundPod | None]:
+    """The identity that the token proves, and the Pod that it is bound to. Raises Unauthenticated."""
     reviewed = await review(token_review(token))
     return identity_of(reviewed, trust_domain), pod_of(reviewed)
 
 
-def pod_of(reviewed: JSON) -> str:
+def pod_of(reviewed: JSON) -> BoundPod | None:
     extra = ((reviewed.get("status") or {}).get("user") or {}).get("extra") or {}
-    return str((extra.get(_POD_NAME) or [""])[0])
+    name, uid = (str((extra.get(key) or [""])[0]) for key in (_POD_NAME, _POD_UID))
+    return BoundPod(name, uid) if name else None
 
 
 def identity_of(reviewed: JSON, trust_domain: str) -> Identity:

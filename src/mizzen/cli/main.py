@@ -50,6 +50,7 @@ VERBS: dict[str, Verb] = {
     "pc": Verb("proxy_config", "Alias of proxy-config"),
     "describe": Verb("describe", "What concerns a Pod or a Service: rules, routes, policies, mTLS", LOOK),
     "tls-check": Verb("tls_check", "Who talks to whom, in mutual TLS or in plain text", LOOK),
+    "ca": Verb("ca", "root, rotate: who signs for the mesh, and one root after another", LOOK),
     "dashboard": Verb("dashboard", "Open a proxy's admin page", LOOK),
     "dash": Verb("dashboard", "Alias of dashboard"),
     "d": Verb("dashboard", "Alias of dashboard"),

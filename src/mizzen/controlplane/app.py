@@ -20,16 +20,15 @@ from mizzen.ads.store import Store
 from mizzen.analysis import dangling_references
 from mizzen.api.authorization import RequestAuthentication
 from mizzen.api.base import Problem
-from mizzen.api.core import ConfigMap, Namespace, Pod
-from mizzen.api.decode import Undecodable, convert
+from mizzen.api.core import ConfigMap, Namespace
+from mizzen.api.decode import Undecodable
 from mizzen.api.validate import validate
-from mizzen.ca.authority import Root
-from mizzen.ca.service import certificate_service
-from mizzen.ca.spiffe import Caller, Workload
-from mizzen.ca.tokens import identify
+from mizzen.ca.authority import join
 from mizzen.controlplane import trust
 from mizzen.controlplane import web as pages
 from mizzen.controlplane.admission import injected, validated
+from mizzen.controlplane.authority import DEFAULT_ROOT, RootSettings
+from mizzen.controlplane.certificates import Certificates, Surroundings
 from mizzen.controlplane.debug import Debug
 from mizzen.controlplane.fleet import Fleet
 from mizzen.controlplane.ingress_status import IngressStatusWriter
@@ -37,20 +36,18 @@ from mizzen.controlplane.keys import KeyFetcher
 from mizzen.controlplane.push import Pace, touched
 from mizzen.controlplane.rights import SecretRights
 from mizzen.controlplane.status import StatusWriter
-from mizzen.controlplane.watching import Watching
+from mizzen.controlplane.watching import SETTINGS, Watching
 from mizzen.controlplane.webhooks import WebhookKeeper
 from mizzen.inject import Settings as InjectorSettings
 from mizzen.inject import read_settings
-from mizzen.kube.api import WELL_KNOWN, Api, NotFound
+from mizzen.kube.api import Api
 from mizzen.scope.guards import key_sources
 from mizzen.scope.origination import secret_readers
-from mizzen.scope.snapshot import MESH_CONFIG_MAP, SYSTEM_NAMESPACE, Change, Snapshot
-from mizzen.scope.workloads import canonical_name, canonical_revision, workload_name
+from mizzen.scope.snapshot import SYSTEM_NAMESPACE, Change, Snapshot
 
 JSON: TypeAlias = dict[str, Any]
 log = logging.getLogger(__name__)
 
-INJECTOR_CONFIG_MAP = "istio-sidecar-injector"
 _ALLOCATIONS_PER_COLLECTION = 20_000
 JUDGED_WITHIN = 0.5
 """Seconds for which a push may hold up the status of what it brings."""
@@ -78,6 +75,7 @@ class Settings:
     """The Pod's, as `proxy-status` shows it."""
     stop_grace: float = 0.2
     """Seconds that streams get to end by themselves."""
+    root: RootSettings = DEFAULT_ROOT
 
     @property
     def dns_names(self) -> tuple[str, ...]:
@@ -105,6 +103,10 @@ class ControlPlane:
         self._keys = KeyFetcher(self._learned)
         self._rights = SecretRights(api, self._learned)
         self._learnings: list[Change] = []
+        around = Surroundings(lambda: self.snapshot, self._roots_published)
+        self.certificates = Certificates(api, settings.namespace, around, settings.root)
+        self._certificate = trust.Serving(lambda: self.certificates.authority.current, settings.dns_names)
+        self._publishers: tuple[trust.RootPublisher | WebhookKeeper, ...] = ()
         self._pace = Pace()
         self._judgeable = asyncio.Event()
         self._injector: tuple[object, InjectorSettings] | None = None
@@ -116,19 +118,23 @@ class ControlPlane:
                 tasks.create_task(informer.run())
             await self._watching.synced()
             self._apply(self._watching.take())
-            root = await trust.load_root(self._api, self.settings.namespace, self.snapshot.mesh.trust_domain)
-            certificate = trust.Serving(root, self.settings.dns_names)
-            await self._serve(stack, root, certificate)
+            tasks.create_task(self.certificates.authority.run())
+            await self.certificates.authority.loaded()
+            await self._serve(stack)
             _spare_the_collector()
             self.serving.set()
             log.info("serving: %s", self.ports)
-            self._keep(tasks, root.trusted)
+            self._keep(tasks)
             await self._push_forever()
 
-    def _keep(self, tasks: asyncio.TaskGroup, root: str) -> None:
-        namespaces = self._watching.informers[Namespace]
-        tasks.create_task(trust.RootPublisher(self._api, namespaces, root).run())
-        tasks.create_task(WebhookKeeper(self._api, self.settings.service, self.settings.namespace, root).run())
+    def _keep(self, tasks: asyncio.TaskGroup) -> None:
+        namespaces, roots = self._watching.informers[Namespace], self._roots()
+        webhooks = WebhookKeeper(self._api, self.settings.service, self.settings.namespace, roots)
+        self._publishers = (trust.RootPublisher(self._api, namespaces, roots), webhooks)
+        for publisher in self._publishers:
+            tasks.create_task(publisher.run())
+        self.certificates.authority.subscribe(self._publish_roots)
+        tasks.create_task(self.certificates.ledger.run())
         self._judgeable.set()
         tasks.create_task(self._judge_forever())
         tasks.create_task(self._status.run())
@@ -136,22 +142,31 @@ class ControlPlane:
         tasks.create_task(self._keys.run())
         tasks.create_task(self._rights.run())
 
+    def _roots(self) -> str:
+        return join(self.certificates.authority.current.trusted)
+
+    def _publish_roots(self) -> None:
+        for publisher in self._publishers:
+            publisher.publish(self._roots())
+
+    def _roots_published(self) -> bool:
+        """Whether namespaces and webhooks have the roots as they are to be now."""
+        return bool(self._publishers) and all(one.settled for one in self._publishers)
+
     # Serving
 
-    async def _serve(self, stack: AsyncExitStack, root: Root, certificate: trust.Serving) -> None:
+    async def _serve(self, stack: AsyncExitStack) -> None:
         host, wanted, grace = self.settings.host, self.settings.ports, self.settings.stop_grace
-        key, chain, _ = certificate.current()
-        ads = AdsServer(
-            self.fleet, self.fleet.store, Serving(f"{host}:{wanted.ads}", tls_credentials(certificate.current))
-        )
+        credentials = tls_credentials(self._certificate.current)
+        ads = AdsServer(self.fleet, self.fleet.store, Serving(f"{host}:{wanted.ads}", credentials))
         await ads.start()
         stack.push_async_callback(ads.stop, grace)
         ca = grpc.aio.server()
-        ca.add_generic_rpc_handlers((certificate_service(lambda: root, self._identify),))
-        ca_port = ca.add_secure_port(f"{host}:{wanted.ca}", _server_credentials(certificate))
+        ca.add_generic_rpc_handlers((self.certificates.service(),))
+        ca_port = ca.add_secure_port(f"{host}:{wanted.ca}", _server_credentials(self._certificate))
         await ca.start()
         stack.push_async_callback(ca.stop, grace)
-        tls = pages.server_context(key, chain)
+        tls = pages.server_context(self._certificate.current)
         webhooks = await self._http(stack, pages.webhook_app(self._answers()), wanted.webhooks, tls)
         monitoring = await self._http(stack, pages.pages_app(self.debug.pages()), wanted.monitoring)
         ready = await self._http(stack, pages.readiness_app(self.missing), wanted.ready)
@@ -166,23 +181,6 @@ class ControlPlane:
         """What keeps us from being ready; "" when nothing does."""
         return "" if self.serving.is_set() else "not all ports are open yet"
 
-    async def _identify(self, token: str) -> Caller:
-        async def review(body: JSON) -> JSON:
-            return await self._api.create(WELL_KNOWN.tokenreviews, body)
-
-        identity, pod = await identify(review, token, self.snapshot.mesh.trust_domain)
-        return Caller(identity, await self._workload(identity.namespace, pod) if pod else None)
-
-    async def _workload(self, namespace: str, name: str) -> Workload | None:
-        """What runs in a Pod. One that our watch has not brought yet is asked for: certificates come first."""
-        pod = self.snapshot.get(Pod, namespace, name)
-        if pod is None:
-            try:
-                pod = convert(await self._api.get(WELL_KNOWN.pods, name, namespace), Pod)
-            except NotFound:
-                return None
-        return attested(self.snapshot, pod)
-
     # Webhooks
 
     def _answers(self) -> Mapping[str, pages.Answer]:
@@ -193,7 +191,7 @@ class ControlPlane:
 
     def injector_settings(self) -> InjectorSettings:
         """From the ConfigMaps, read once per version; what cannot be read leaves the last good settings in force."""
-        maps = [self.snapshot.get(ConfigMap, SYSTEM_NAMESPACE, name) for name in (MESH_CONFIG_MAP, INJECTOR_CONFIG_MAP)]
+        maps = [self.snapshot.get(ConfigMap, SYSTEM_NAMESPACE, name) for name in SETTINGS]
         key = tuple(map(id, maps))
         if self._injector is None or self._injector[0] != (key, maps):
             mesh, injector = (one.data if one else {} for one in maps)
@@ -272,12 +270,6 @@ def _server_credentials(certificate: trust.Serving) -> grpc.ServerCredentials:
         return grpc.ssl_server_certificate_configuration([(key, chain)])
 
     return grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=False)
-
-
-def attested(snapshot: Snapshot, pod: Pod) -> Workload:
-    """What certificates say beside the identity."""
-    name, labels = workload_name(snapshot, pod), pod.metadata.labels
-    return Workload(name, pod.metadata.namespace, canonical_name(labels, name), canonical_revision(labels))
 
 
 async def run(settings: Settings, api: Api) -> None:

@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from mizzen import __version__
 from mizzen.ads.session import TypeState
 from mizzen.ads.target import Layers, names
+from mizzen.controlplane.authority_page import page
 from mizzen.controlplane.fleet import Connected
 from mizzen.envoy.descriptors import api
 from mizzen.envoy.messages import Cluster, ClusterLoadAssignment, Listener, RouteConfiguration
@@ -38,6 +39,7 @@ class Debug:
             "/metrics": lambda _: ("text/plain", "\n".join(self._metrics()) + "\n"),
             "/debug/syncz": lambda _: ("application/json", json.dumps(self.sync())),
             "/debug/config_dump": lambda query: ("application/json", json.dumps(self.config_dump(query))),
+            "/debug/ca": lambda _: ("application/json", json.dumps(self.authority())),
             "/debug/mesh": lambda _: ("application/json", json.dumps(self.problems())),
         }
 
@@ -69,6 +71,16 @@ class Debug:
             if wanted == f"{member.proxy.name}.{member.proxy.namespace}":
                 return _told(member.layers)
         raise LookupError(f"no proxy {wanted!r} is connected to this istiod; write ?proxyID=POD.NAMESPACE")
+
+    def authority(self) -> JSON:
+        """Who signs, who is trusted, and how far one authority has followed another."""
+        certificates = self._plane.certificates
+        return {
+            "istiod": self._plane.settings.name,
+            "source": certificates.authority.source,
+            "problem": certificates.authority.problem,
+            **page(certificates.authority.current, certificates.ledger.holdings, certificates.proxies(), time.time()),
+        }
 
     def problems(self) -> list[JSON]:
         return [

@@ -76,7 +76,8 @@ class Fleet:
         if kind not in KINDS:
             raise Refused(f"proxies of type {kind!r} are not served; there are {', '.join(KINDS)}")
         pod = await self._pod(namespace, name)
-        _require_identity(stream.identities, namespace, pod, self.views.snapshot.mesh.trust_domain)
+        mesh = self.views.snapshot.mesh
+        _require_identity(stream.identities, namespace, pod, (mesh.trust_domain, *mesh.trust_domain_aliases))
         proxy = _proxy(pod, address)
         member = Connected(stream, proxy, kind, self.views.of(proxy, kind), time.time())
         self.views.enter(member.views)
@@ -174,9 +175,11 @@ def _proxy(pod: Pod, address: str) -> Proxy:
     return Proxy(namespace=pod.metadata.namespace, name=pod.metadata.name, labels=pod.metadata.labels, address=address)
 
 
-def _require_identity(identities: tuple[str, ...], namespace: str, pod: Pod, trust_domain: str) -> None:
-    """The certificate must be that of the Pod's service account. Raises Refused."""
-    expected = Identity(trust_domain, namespace, pod.spec.service_account_name or "default")
-    if str(expected) not in identities:
+def _require_identity(identities: tuple[str, ...], namespace: str, pod: Pod, trust_domains: tuple[str, ...]) -> None:
+    """The certificate must be that of the Pod's service account, in the mesh's domain or an alias. Raises Refused."""
+    account = pod.spec.service_account_name or "default"
+    possible = [str(Identity(domain, namespace, account)) for domain in trust_domains]
+    if not set(possible) & set(identities):
+        expected = possible[0]
         shown = ", ".join(identities) or "no identity"
         raise Refused(f"Pod {pod.metadata.name}.{namespace} runs as {expected}, but the certificate says {shown}")

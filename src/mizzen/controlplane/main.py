@@ -12,9 +12,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from mizzen.api.base import Duration
+from mizzen.ca.authority import DEFAULT_KEY, ROOT_VALIDITY, KeyKind
 from mizzen.controlplane.app import Settings, run
+from mizzen.controlplane.authority import RootSettings
 from mizzen.kube.http import HttpApi
 
 
@@ -35,7 +38,18 @@ def main() -> None:
         force=True,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_discovery(Settings(domain=asked.domain, name=os.environ.get("POD_NAME", "istiod"))))
+        name = os.environ.get("POD_NAME", "istiod")
+        runner.run(_discovery(Settings(domain=asked.domain, name=name, root=root_settings(os.environ))))
+
+
+def root_settings(environment: Mapping[str, str]) -> RootSettings:
+    """What a self-signed root is to be like, in Istio's variables. Ends the process where they make no sense."""
+    bits, life = (environment.get(f"CITADEL_SELF_SIGNED_CA_{name}") for name in ("RSA_KEY_SIZE", "CERT_TTL"))
+    try:
+        key = KeyKind(rsa_bits=int(bits)) if bits else DEFAULT_KEY
+        return RootSettings(Duration.parse(life) if life else ROOT_VALIDITY, key)
+    except ValueError as error:
+        sys.exit(f"CITADEL_SELF_SIGNED_CA_…: {error}")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

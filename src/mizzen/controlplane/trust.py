@@ -1,118 +1,59 @@
-"""The root of trust: made once however many replicas start, handed to every namespace; and our own certificate."""
+"""The roots of trust, handed to every namespace; and our own certificate."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from mizzen.ca.authority import SERVING_VALIDITY, Root, new_root, sign_serving
+from mizzen.ca.authority import SERVING_VALIDITY, join, sign_serving
+from mizzen.ca.succession import Succession
 from mizzen.kube.api import JSON, WELL_KNOWN, AlreadyExists, Api, ApiError, Conflict, NotFound, Selector
 from mizzen.kube.informer import Informer
 from mizzen.kube.reflector import Change
 
 log = logging.getLogger(__name__)
 
-SECRET = "istio-ca-secret"  # noqa: S105 - an object's name
-PLUGGED_IN = "cacerts"
-SECRET_TYPE = "istio.io/ca-root"  # noqa: S105
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
 ROOT_KEY = "root-cert.pem"
 _RETRY_SECONDS = 1.0
 
 
-async def load_root(api: Api, namespace: str, trust_domain: str) -> Root:
-    """The authority that signs: the one that is plugged in (Secret `cacerts`), else the mesh's own root, made if there
-    is none. Asks until the API server answers. Raises ValueError for a Secret that holds no authority."""
-    while True:
-        try:
-            return await _load_or_make(api, namespace, trust_domain)
-        except ApiError as error:
-            log.warning("cannot get the mesh's root yet: %s", error)
-            await asyncio.sleep(_RETRY_SECONDS)
-
-
-async def _load_or_make(api: Api, namespace: str, trust_domain: str) -> Root:
-    try:
-        found = _plugged_in(await api.get(WELL_KNOWN.secrets, PLUGGED_IN, namespace))
-        log.info("Secret %s/%s is the mesh's authority", namespace, PLUGGED_IN)
-        return found
-    except NotFound:
-        pass
-    try:
-        return _root_in(await api.get(WELL_KNOWN.secrets, SECRET, namespace))
-    except NotFound:
-        pass
-    root = new_root(trust_domain, datetime.now(UTC), x509.random_serial_number())
-    try:
-        await api.create(WELL_KNOWN.secrets, _secret(root, namespace), namespace)
-    except AlreadyExists:  # another replica was faster: its root counts
-        return _root_in(await api.get(WELL_KNOWN.secrets, SECRET, namespace))
-    log.info("made the mesh's root certificate and stored it in Secret %s/%s", namespace, SECRET)
-    return root
-
-
-def _secret(root: Root, namespace: str) -> JSON:
-    certificate, key = (base64.b64encode(part).decode() for part in root.to_pem())
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": SECRET, "namespace": namespace},
-        "type": SECRET_TYPE,
-        "data": {"ca-cert.pem": certificate, "ca-key.pem": key},
-    }
-
-
-def _root_in(secret: JSON) -> Root:
-    data = secret.get("data") or {}
-    try:
-        return Root.from_pem(base64.b64decode(data["ca-cert.pem"]), base64.b64decode(data["ca-key.pem"]))
-    except KeyError as error:
-        raise ValueError(f"Secret {SECRET} has no {error}: delete it, and a new root is made") from error
-
-
-def _plugged_in(secret: JSON) -> Root:
-    data = secret.get("data") or {}
-    try:
-        parts = [base64.b64decode(data[f"{name}.pem"]) for name in ("ca-cert", "ca-key", "cert-chain", "root-cert")]
-    except KeyError as error:
-        raise ValueError(f"Secret {PLUGGED_IN} has no {error}") from error
-    try:
-        return Root.plugged_in(*parts)
-    except ValueError as error:
-        raise ValueError(f"Secret {PLUGGED_IN} cannot be used: {error}") from error
-
-
 class Serving:
-    """Our own serving certificate, signed anew when half of its time is over."""
+    """Our own serving certificate, signed anew when half of its time is over or another authority signs."""
 
-    def __init__(self, root: Root, names: Sequence[str]) -> None:
-        self._root = root
+    def __init__(self, authority: Callable[[], Succession], names: Sequence[str]) -> None:
+        self._authority = authority
         self._names = names
         self._renew_at = datetime.min.replace(tzinfo=UTC)
+        self._key_id = ""
+        self._trusted: tuple[x509.Certificate, ...] = ()
         self._shown: tuple[bytes, bytes, bytes] = (b"", b"", b"")
 
     def current(self) -> tuple[bytes, bytes, bytes]:
-        """Key, chain and root as PEM; the same tuple for as long as nothing changed."""
-        now = datetime.now(UTC)
-        if now >= self._renew_at:
-            key, chain = sign_serving(self._root, self._names, now, x509.random_serial_number())
-            self._shown = (key, chain, self._root.trusted.encode())
+        """Key, chain and roots as PEM; the same tuple for as long as nothing changed."""
+        now, authority = datetime.now(UTC), self._authority()
+        if now >= self._renew_at or authority.signing.key_id != self._key_id:
+            key, chain = sign_serving(authority.signing, self._names, now, x509.random_serial_number())
+            self._shown = (key, chain, self._shown[2])
+            self._key_id = authority.signing.key_id
             self._renew_at = now + timedelta(seconds=SERVING_VALIDITY.total_seconds() / 2)
+        if authority.trusted != self._trusted:
+            self._trusted = authority.trusted
+            self._shown = (*self._shown[:2], join(self._trusted).encode())
         return self._shown
 
 
 class RootPublisher:
     """Keeps ConfigMap `istio-ca-root-cert` in every namespace, whatever is done to it."""
 
-    def __init__(self, api: Api, namespaces: Informer, root: str) -> None:
+    def __init__(self, api: Api, namespaces: Informer, roots: str) -> None:
         self._api = api
         self._namespaces = namespaces
-        self._root = root
+        self._roots = roots
         self._copies = Informer(
             api,
             WELL_KNOWN.configmaps,
@@ -122,6 +63,16 @@ class RootPublisher:
         self._changed = asyncio.Event()
         for informer in (namespaces, self._copies):
             informer.subscribe(self._wake)
+
+    def publish(self, roots: str) -> None:
+        """These from now on."""
+        self._roots = roots
+        self._changed.set()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every namespace that we know has what is to be there."""
+        return not self._lacking()
 
     def _wake(self, _: Sequence[Change]) -> None:
         self._changed.set()
@@ -146,7 +97,7 @@ class RootPublisher:
 
     def _lacking(self) -> list[str]:
         live = [name for (_, name), one in self._namespaces.objects.items() if not _ending(one)]
-        return [name for name in live if self._content(name) != self._root]
+        return [name for name in live if self._content(name) != self._roots]
 
     def _content(self, namespace: str) -> str | None:
         found = self._copies.get(namespace, ROOT_CONFIG_MAP)
@@ -157,7 +108,7 @@ class RootPublisher:
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": ROOT_CONFIG_MAP, "namespace": namespace, "labels": {"istio.io/config": "true"}},
-            "data": {ROOT_KEY: self._root},
+            "data": {ROOT_KEY: self._roots},
         }
         try:
             if self._copies.get(namespace, ROOT_CONFIG_MAP) is None:

@@ -17,11 +17,14 @@ from mizzen.kube.informer import Informer
 from mizzen.kube.reflector import Change as Observed
 from mizzen.kube.reflector import Key, same_intent
 from mizzen.scope.credentials import KEYS
-from mizzen.scope.snapshot import SYSTEM_NAMESPACE, WATCHED, Change
+from mizzen.scope.snapshot import MESH_CONFIG_MAP, SYSTEM_NAMESPACE, WATCHED, Change
 
 JSON: TypeAlias = dict[str, Any]
 Kind: TypeAlias = type[base.Resource]
 log = logging.getLogger(__name__)
+
+INJECTOR_CONFIG_MAP = "istio-sidecar-injector"
+SETTINGS = (MESH_CONFIG_MAP, INJECTOR_CONFIG_MAP)
 
 MESH_KINDS: dict[Kind, Resource] = {
     one.struct: Resource(one.group, one.storage_version, one.plural, one.kind) for one in KINDS if one.struct in WATCHED
@@ -64,6 +67,12 @@ def _secret(obj: JSON) -> JSON:
     return {"metadata": _without_bookkeeping(obj)["metadata"], "type": obj.get("type", ""), "data": kept}
 
 
+def _config_map(obj: JSON) -> JSON:
+    """Settings of the mesh. Other ConfigMaps are there, and what they hold is none of our business."""
+    kept = _without_bookkeeping(obj)
+    return kept if obj["metadata"]["name"] in SETTINGS else {"metadata": kept["metadata"]}
+
+
 def _replica_set(obj: JSON) -> JSON:
     return {"metadata": _without_bookkeeping(obj)["metadata"]}
 
@@ -73,7 +82,12 @@ def _same_addresses(old: JSON, new: JSON) -> bool:
     return same_intent(old, new) and old.get("status") == new.get("status")
 
 
-_REDUCED: dict[Kind, Callable[[JSON], JSON]] = {core.Pod: _pod, core.Secret: _secret, ReplicaSet: _replica_set}
+_REDUCED: dict[Kind, Callable[[JSON], JSON]] = {
+    core.Pod: _pod,
+    core.Secret: _secret,
+    core.ConfigMap: _config_map,
+    ReplicaSet: _replica_set,
+}
 
 
 class Watching:

@@ -86,19 +86,33 @@ def port_of(runner: web.AppRunner) -> int:
     return int(runner.addresses[0][1])
 
 
-def server_context(key: bytes, chain: bytes) -> ssl.SSLContext:
-    """TLS with a certificate that never touches a file system."""
+Shown: TypeAlias = tuple[bytes, bytes, bytes]
+"""Key, chain and roots as PEM."""
+
+
+def server_context(current: Callable[[], Shown]) -> ssl.SSLContext:
+    """TLS with a certificate that never touches a file system. `current` is asked at each handshake."""
+    shown = current()
+    newest = [(shown, _context(*shown[:2]))]
+
+    def show(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        shown = current()
+        if shown is not newest[0][0]:
+            newest[0] = shown, _context(*shown[:2])
+        connection.context = newest[0][1]
+
+    first = _context(*shown[:2])
+    first.sni_callback = show
+    return first
+
+
+def _context(key: bytes, chain: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    load(context, key, chain)
-    return context
-
-
-def load(context: ssl.SSLContext, key: bytes, chain: bytes) -> None:
-    """Put a certificate into a context; handshakes from now on show it."""
     memory = os.memfd_create("certificate")
     try:
         os.write(memory, key + chain)
         context.load_cert_chain(f"/proc/self/fd/{memory}")
     finally:
         os.close(memory)
+    return context

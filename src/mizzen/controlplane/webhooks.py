@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from mizzen.kube.api import WELL_KNOWN, Api, ApiError, NotFound, Resource
+from mizzen.kube.api import WELL_KNOWN, Api, ApiError, Conflict, NotFound, Resource
 from mizzen.kube.informer import Informer
 from mizzen.kube.reflector import Change
 
@@ -36,17 +36,31 @@ def patched(configuration: JSON, service: str, namespace: str, path: str, bundle
 
 
 class WebhookKeeper:
-    """Follows both kinds of configuration. `healthy` is set once the webhooks serve: nothing is written before."""
+    """Follows both kinds of configuration; start it when the webhooks serve: nothing is written before."""
 
-    def __init__(self, api: Api, service: str, namespace: str, root: str) -> None:
+    def __init__(self, api: Api, service: str, namespace: str, roots: str) -> None:
         self._api = api
         self._service = service
         self._namespace = namespace
-        self._bundle = base64.b64encode(root.encode()).decode()
+        self._bundle = _encoded(roots)
         self._informers = {resource: Informer(api, resource) for resource in _PATH}
         self._changed = asyncio.Event()
         for informer in self._informers.values():
             informer.subscribe(self._wake)
+
+    def publish(self, roots: str) -> None:
+        """These from now on."""
+        self._bundle = _encoded(roots)
+        self._changed.set()
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that lead to us trust what they are to trust."""
+        return not any(
+            self._wanted(configuration, path)
+            for resource, path in _PATH.items()
+            for configuration in self._informers[resource].objects.values()
+        )
 
     def _wake(self, _: Sequence[Change]) -> None:
         self._changed.set()
@@ -68,19 +82,26 @@ class WebhookKeeper:
     async def _keep(self, resource: Resource, path: str) -> bool:
         informer = self._informers[resource]
         for configuration in list(informer.objects.values()):
-            wanted = patched(configuration, self._service, self._namespace, path, self._bundle)
+            wanted = self._wanted(configuration, path)
             if wanted is None:
                 continue
             try:
                 patch = {"webhooks": wanted["webhooks"], "metadata": _at_revision(configuration)}
                 name = configuration["metadata"]["name"]
                 informer.written(await self._api.patch(resource, name, patch, type="merge"))
-            except NotFound:
-                continue
+            except (NotFound, Conflict):
+                continue  # its watch event will say what is there now
             except ApiError as error:
                 log.warning("cannot write our bundle into %s: %s", configuration["metadata"]["name"], error)
                 return False
         return True
+
+    def _wanted(self, configuration: JSON, path: str) -> JSON | None:
+        return patched(configuration, self._service, self._namespace, path, self._bundle)
+
+
+def _encoded(roots: str) -> str:
+    return base64.b64encode(roots.encode()).decode()
 
 
 def _at_revision(configuration: JSON) -> JSON:

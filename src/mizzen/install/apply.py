@@ -155,7 +155,12 @@ _PRUNED: tuple[Resource, ...] = (
     WELL_KNOWN.crds,
 )
 """In this order: webhooks first, so that they refuse nothing any more; definitions last, with all that was defined."""
-_AT_RUN_TIME = ((WELL_KNOWN.configmaps, "istio-ca-root-cert"), (WELL_KNOWN.secrets, "istio-ca-secret"))
+_AT_RUN_TIME = (
+    (WELL_KNOWN.configmaps, "istio-ca-root-cert"),
+    (WELL_KNOWN.configmaps, "istio-ca-issued"),
+    (WELL_KNOWN.secrets, "istio-ca-secret"),
+    (WELL_KNOWN.secrets, "istio-ca-in-force"),
+)
 
 
 async def uninstall(api: Api, say: Say, *, dry_run: bool = False, timeout: float = 60.0) -> None:

@@ -42,7 +42,7 @@ _FROM_AGENT: dict[str, Any] = {
     "resource_api_version": "V3",
     "initial_fetch_timeout": timedelta(0),
     "api_config_source": {
-        "api_type": "DELTA_GRPC",
+        "api_type": "GRPC",
         "transport_api_version": "V3",
         "set_node_on_first_message_only": True,
         "grpc_services": [

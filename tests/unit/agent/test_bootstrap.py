@@ -1,8 +1,9 @@
 import json
+from dataclasses import replace
 
 import pytest
 
-from mizzen.agent.bootstrap import bootstrap, node_metadata
+from mizzen.agent.bootstrap import bootstrap, istiod_roots, node_metadata
 from mizzen.agent.settings import read_settings
 
 INJECTED = {
@@ -101,3 +102,16 @@ def test_users_add_to_the_stats_that_are_kept():
     patterns = bootstrap(settings(PROXY_CONFIG=asked))["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]
     assert {"prefix": "mine"} in patterns
     assert {"safe_regex": {"regex": "a.*"}} in patterns
+
+
+def test_with_somebody_elses_secrets_istiod_is_checked_against_the_mounted_roots():
+    """Their roots are of peers; the file that Envoy is led to follows the mounted folder."""
+    own, others = settings(), replace(settings(), external_sds=True)
+    common = cluster(bootstrap(others), "xds-grpc")["transport_socket"]["typed_config"]["common_tls_context"]
+    assert common["tls_certificate_sds_secret_configs"][0]["name"] == "default"
+    trusted = common["combined_validation_context"]["validation_context_sds_secret_config"]
+    assert trusted["sds_config"]["path_config_source"]["path"] == own.paths.istiod_roots
+    (secret,) = istiod_roots(others)["resources"]
+    assert trusted["name"] == secret["name"] != "ROOTCA"
+    assert secret["validation_context"]["trusted_ca"]["filename"] == own.paths.root_certificate
+    assert secret["validation_context"]["watched_directory"]["path"] == "/var/run/secrets/istio"

@@ -4,6 +4,7 @@ import pytest
 
 from mizzen.agent.envoy import envoy_arguments
 from mizzen.agent.settings import SettingsError, downward_pairs, read_settings
+from mizzen.ca.authority import KeyKind
 
 INJECTED = {
     "POD_NAME": "web-1",
@@ -67,3 +68,30 @@ def test_certificates_live_as_long_as_asked():
 
 def test_labels_come_as_the_downward_api_writes_them():
     assert downward_pairs('app="web"\nnote="says \\"hi\\"\\n"\n') == {"app": "web", "note": 'says "hi"\n'}
+
+
+@pytest.mark.parametrize(
+    ("environment", "kind"),
+    [
+        ({}, KeyKind("P256")),
+        ({"ECC_SIGNATURE_ALGORITHM": "ECDSA", "ECC_CURVE": "P384"}, KeyKind("P384")),
+        ({"WORKLOAD_RSA_KEY_SIZE": "4096"}, KeyKind(rsa_bits=4096)),
+        ({"WORKLOAD_RSA_KEY_SIZE": "4096", "ECC_SIGNATURE_ALGORITHM": "ECDSA"}, KeyKind("P256")),
+    ],
+)
+def test_keys_are_of_the_kind_that_is_asked_for(environment, kind):
+    assert settings(**environment).key == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ECC_SIGNATURE_ALGORITHM", "EDDSA"),
+        ("ECC_CURVE", "P224"),
+        ("WORKLOAD_RSA_KEY_SIZE", "1024"),
+        ("WORKLOAD_RSA_KEY_SIZE", "big"),
+    ],
+)
+def test_keys_that_are_weak_or_unknown_are_refused_with_the_variables_name(name, value):
+    with pytest.raises(SettingsError, match=name):
+        settings(**{name: value})

@@ -3,12 +3,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mizzen.ca.authority import (
     BadRequest,
+    KeyKind,
     Root,
+    join,
     new_key,
     new_root,
     sign_serving,
@@ -39,11 +41,12 @@ def extension(certificate, kind):
     return certificate.extensions.get_extension_for_class(kind)
 
 
-def test_the_chain_ends_at_the_root_that_signed_it(root):
-    chain = signed(root)
-    leaf, last = leaf_of(chain), x509.load_pem_x509_certificate(chain[-1].encode())
-    leaf.verify_directly_issued_by(last)
-    assert last == root.certificate
+def test_the_root_signs_and_is_not_part_of_the_chain(root):
+    (leaf,) = signed(root)
+    x509.load_pem_x509_certificate(leaf.encode()).verify_directly_issued_by(root.certificate)
+    authority = extension(leaf_of([leaf]), x509.AuthorityKeyIdentifier).value.key_identifier
+    assert authority.hex() == root.key_id
+    assert root.anchors == root.trusted == (root.certificate,)
 
 
 def test_the_spiffe_id_is_the_only_name_and_critical_since_the_subject_is_empty(root):
@@ -113,11 +116,41 @@ def test_a_tampered_request_is_refused(root):
         sign_workload(root, tampered, WEB, NOW, DAY, serial=7)
 
 
-def test_a_short_rsa_key_is_refused(root):
-    key = rsa.generate_private_key(65537, 1024)
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    with pytest.raises(BadRequest, match="2048"):
-        sign_workload(root, request.public_bytes(serialization.Encoding.PEM), WEB, NOW, DAY, serial=7)
+def request(key):
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    unsigned = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return unsigned.sign(key, digest).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (rsa.generate_private_key(65537, 1024), "2048 to 8192 bits, this one 1024"),
+        (ec.generate_private_key(ec.SECP256K1()), "secp256k1 is none of the curves"),
+        (ec.generate_private_key(ec.SECP224R1()), "secp224r1 is none of the curves"),
+        (ed25519.Ed25519PrivateKey.generate(), "must be elliptic or RSA"),
+    ],
+    ids=["rsa-1024", "secp256k1", "p224", "ed25519"],
+)
+def test_a_key_that_is_weak_or_that_envoy_would_refuse_gets_no_certificate(root, key, reason):
+    with pytest.raises(BadRequest, match=reason):
+        sign_workload(root, request(key), WEB, NOW, DAY, serial=7)
+
+
+@pytest.mark.parametrize("of_root", [KeyKind(), KeyKind("P384"), KeyKind(rsa_bits=2048)])
+@pytest.mark.parametrize("of_workload", [KeyKind(), KeyKind("P384"), KeyKind(rsa_bits=2048)])
+def test_elliptic_and_rsa_keys_sign_each_other(of_root, of_workload):
+    root = new_root("cluster.local", NOW, serial=1, kind=of_root)
+    key = new_key(of_workload)
+    leaf = leaf_of(sign_workload(Root.from_pem(*root.to_pem()), request(key), WEB, NOW, DAY, serial=7))
+    leaf.verify_directly_issued_by(root.certificate)
+    assert leaf.public_key() == key.public_key()
+
+
+@pytest.mark.parametrize(("curve", "bits"), [("P224", 0), ("", 0), ("P256", 1024), ("P256", 1 << 20)])
+def test_keys_of_another_kind_are_not_made(curve, bits):
+    with pytest.raises(ValueError, match=r"curve|bits"):
+        KeyKind(curve, bits)
 
 
 def test_a_root_survives_the_way_through_its_secret(root):
@@ -134,11 +167,11 @@ def test_a_key_that_belongs_to_another_root_is_refused(root):
 
 def test_a_serving_certificate_names_hosts_and_addresses(root):
     _, chain = sign_serving(root, ["istiod.istio-system.svc", "10.96.0.7"], NOW, serial=3)
-    leaf, issuer = x509.load_pem_x509_certificates(chain)
+    (leaf,) = x509.load_pem_x509_certificates(chain)
     names = extension(leaf, x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["istiod.istio-system.svc"]
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["10.96.0.7"]
-    assert issuer == root.certificate
+    leaf.verify_directly_issued_by(root.certificate)
 
 
 def test_the_subject_says_what_runs_there_and_is_cut_to_what_it_may_hold(root):
@@ -170,11 +203,30 @@ def test_a_plugged_in_authority_signs_under_the_users_root(root, with_root):
     top = root.to_pem()[0]
     plugged = Root.plugged_in(certificate, key, certificate + (top if with_root else b""), top)
     leaf, *above = x509.load_pem_x509_certificates("".join(signed(plugged)).encode())
-    assert [each.public_bytes(serialization.Encoding.PEM) for each in above] == [certificate, top]
+    assert [each.public_bytes(serialization.Encoding.PEM) for each in above] == [certificate]
     leaf.verify_directly_issued_by(above[0])
-    assert plugged.trusted == top.decode()
+    assert join(plugged.trusted) == top.decode()
     _, chain = sign_serving(plugged, ["istiod"], NOW, 9)
-    assert chain.endswith(certificate + top)
+    assert chain.endswith(certificate)
+
+
+def test_of_several_roots_one_is_the_anchor(root):
+    certificate, key = intermediate(root)
+    other = new_root("other", NOW, serial=2).to_pem()[0]
+    plugged = Root.plugged_in(certificate, key, certificate, other + root.to_pem()[0] + other)
+    assert (len(plugged.trusted), plugged.anchors) == (2, (root.certificate,))
+
+
+def test_a_root_of_the_users_own_may_sign_itself(root):
+    certificate, key = root.to_pem()
+    plugged = Root.plugged_in(certificate, key, certificate, certificate)
+    assert (plugged.chain, plugged.anchors) == ("", (root.certificate,))
+
+
+def test_a_leaf_is_no_authority(root):
+    key, chain = sign_serving(root, ["istiod"], NOW, 9)
+    with pytest.raises(ValueError, match="CA:TRUE"):
+        Root.from_pem(chain, key)
 
 
 def test_a_chain_that_does_not_reach_the_root_is_refused(root):

@@ -1,7 +1,7 @@
 import pytest
 
 from mizzen.ca.spiffe import Identity
-from mizzen.ca.tokens import Unauthenticated, identify, identity_of, pod_of, token_review
+from mizzen.ca.tokens import BoundPod, Unauthenticated, identify, identity_of, pod_of, token_review
 
 
 def reviewed(**status):
@@ -62,5 +62,6 @@ async def test_the_api_server_is_asked_about_the_audience():
 
 
 def test_the_pod_that_a_token_is_bound_to_is_told():
-    user = {"username": "system:serviceaccount:shop:web", "extra": {"authentication.kubernetes.io/pod-name": ["web-1"]}}
-    assert (pod_of(reviewed(user=user)), pod_of(reviewed())) == ("web-1", "")
+    extra = {"authentication.kubernetes.io/pod-name": ["web-1"], "authentication.kubernetes.io/pod-uid": ["u"]}
+    user = {"username": "system:serviceaccount:shop:web", "extra": extra}
+    assert (pod_of(reviewed(user=user)), pod_of(reviewed())) == (BoundPod("web-1", "u"), None)

@@ -1,0 +1,105 @@
+"""Certificates for workloads: who asks, what is signed and remembered, and when an authority may follow another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
+
+from mizzen.api.core import Pod
+from mizzen.api.decode import convert
+from mizzen.ca.authority import WORKLOAD_VALIDITY
+from mizzen.ca.service import Issued, certificate_service
+from mizzen.ca.spiffe import Caller, Workload
+from mizzen.ca.succession import Standing, Succession
+from mizzen.ca.tokens import BoundPod, Unauthenticated, identify
+from mizzen.controlplane.authority import Authority, RootSettings
+from mizzen.controlplane.ledger import Holding, Ledger, PodKey, standing
+from mizzen.kube.api import JSON, WELL_KNOWN, Api, NotFound
+from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.workloads import canonical_name, canonical_revision, workload_name
+
+PROXY = "istio-proxy"
+_SAME_LIFE = timedelta(minutes=5)
+"""Certificates are asked for with the usual life, give or take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What certificates depend on: the mesh as it is, and whether all copies of the roots are in place."""
+
+    snapshot: Callable[[], Snapshot]
+    published: Callable[[], bool]
+
+
+class Certificates:
+    """The authority and the ledger of one istiod."""
+
+    def __init__(self, api: Api, namespace: str, around: Surroundings, root: RootSettings) -> None:
+        self._api = api
+        self._around = around
+        self.ledger = Ledger(api, namespace, self._exists)
+        self.authority = Authority(api, namespace, lambda: self._snapshot.mesh.trust_domain, self._judge, root)
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        return self._around.snapshot()
+
+    def service(self) -> grpc.GenericRpcHandler:
+        """`CreateCertificate`."""
+        return certificate_service(lambda: self.authority.current, self._identify, self._note)
+
+    # Who asks
+
+    async def _identify(self, token: str) -> Caller:
+        async def review(body: JSON) -> JSON:
+            return await self._api.create(WELL_KNOWN.tokenreviews, body)
+
+        identity, bound = await identify(review, token, self._snapshot.mesh.trust_domain)
+        if bound is None:
+            return Caller(identity)
+        return Caller(identity, await self._workload(identity.namespace, bound), bound.name)
+
+    async def _workload(self, namespace: str, bound: BoundPod) -> Workload:
+        """What runs in the Pod. The API server is asked, not our watch: labels count as they are at this moment."""
+        try:
+            pod = convert(await self._api.get(WELL_KNOWN.pods, bound.name, namespace), Pod)
+        except NotFound as error:
+            raise Unauthenticated(f"the token is of Pod {bound.name}.{namespace}, which is gone") from error
+        if bound.uid and pod.metadata.uid != bound.uid:
+            raise Unauthenticated(f"the token is of an earlier Pod {bound.name}.{namespace}")
+        return attested(self._snapshot, pod)
+
+    # What is remembered
+
+    async def _note(self, issued: Issued) -> None:
+        caller = issued.caller
+        if not caller.pod or issued.lives > WORKLOAD_VALIDITY + _SAME_LIFE:
+            await self.authority.outlasting(issued.not_after)
+        if caller.pod:
+            self.ledger.record((caller.identity.namespace, caller.pod), Holding.of(issued, time.time()))
+
+    def proxies(self) -> list[PodKey]:
+        """The Pods that have a proxy, and so a certificate."""
+        return [(pod.metadata.namespace, pod.metadata.name) for pod in self._snapshot.table(Pod) if has_proxy(pod)]
+
+    def _exists(self, pod: PodKey) -> bool:
+        return self._snapshot.get(Pod, *pod) is not None
+
+    def _judge(self, succession: Succession) -> Standing:
+        if not self._around.published():
+            return Standing()
+        return standing(self.ledger.holdings, self.proxies(), succession, time.time())
+
+
+def has_proxy(pod: Pod) -> bool:
+    return any(one.name == PROXY for one in (*pod.spec.containers, *pod.spec.init_containers))
+
+
+def attested(snapshot: Snapshot, pod: Pod) -> Workload:
+    """What certificates say beside the identity."""
+    name, labels = workload_name(snapshot, pod), pod.metadata.labels
+    return Workload(name, pod.metadata.namespace, canonical_name(labels, name), canonical_revision(labels))
