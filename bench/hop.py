@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
-from measuring import Row, tell
+from measuring import Row, resident_megabytes, tell
 from private_cluster import Machine, machine
 from sidecars import ANSWER, APP, FORWARD, JSON, Load, Sidecar, deploy, envoy, load, static
 
@@ -147,7 +147,8 @@ def measured(own: Machine, asked: argparse.Namespace) -> list[Row]:
                 one = load(pods["client"].pid, way.url, asked.seconds, asked.connections, way.proxies)
                 if number:  # the first round warms up
                     found[name].append(one)
-    return list(compared(found))
+    resident = median(resident_megabytes(pod.pid) for pod in pods.values())
+    return [*compared(found), Row("resident memory of a sidecar", resident, "MB", 80)]
 
 
 def main() -> None:

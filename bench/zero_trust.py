@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -28,7 +28,7 @@ from authorization_policies import cold_translation, edits, for_bystanders, poli
 from hop import prepare, served
 from measuring import PYTHON, ROOT, Row, percentile, spread, tell
 from private_cluster import Machine, machine
-from sidecars import JSON, Load, Sidecar, load, paced
+from sidecars import APP, JSON, Load, Sidecar, load, paced
 
 from mizzen.controlplane.watching import MESH_KINDS
 from mizzen.embedded.box.kernel import CLONE_NEWNET, setns
@@ -114,22 +114,25 @@ def throughput(pods: dict[str, Sidecar], asked: argparse.Namespace) -> list[Row]
 
 
 def latency(pods: dict[str, Sidecar], asked: argparse.Namespace) -> list[Row]:
-    """Pooled, and pair by pair: a disturbance of the machine then spoils one pair."""
-    found: dict[str, list[list[float]]] = {"plain": [], "secured": []}
+    """Run by run: a disturbance of the machine then spoils one pair. `direct` asks the application from beside it."""
+    client, server = pods["client"].pid, pods["secured"].pid
+    ways = {name: (client, f"http://{pods[name].service}/") for name in ("plain", "secured")}
+    ways["direct"] = (server, f"http://127.0.0.1:{APP}/")
+    found: dict[str, list[list[float]]] = {name: [] for name in ways}
     for number in range(asked.rounds + 1):
-        for name, runs in found.items():
-            url = f"http://{pods[name].service}/"
-            one = paced(pods["client"].pid, url, asked.seconds + 1, 2, asked.rate)
+        for name, (inside, url) in ways.items():
+            one = paced(inside, url, asked.seconds, 2, asked.rate)
             if number:
-                runs.append([value * 1e3 for value in one])
-    rows = []
-    for share in (0.5, 0.9, 0.99):
-        each = {name: [percentile(run, share) for run in runs] for name, runs in found.items()}
-        rows += [Row(f"{name}: p{share * 100:.0f} of a run", median(runs), "ms") for name, runs in each.items()]
-        added = median(more - less for more, less in zip(each["secured"], each["plain"], strict=True))
-        limit = 0.1 if share == 0.9 else None
-        rows.append(Row(f"added p{share * 100:.0f} (median of {asked.rounds} pairs)", added, "ms", limit))
-    return rows
+                found[name].append([value * 1e3 for value in one])
+    return [row for share in (0.5, 0.9, 0.99) for row in _at(share, found)]
+
+
+def _at(share: float, found: dict[str, list[list[float]]]) -> Iterator[Row]:
+    name, each = f"p{share * 100:.0f}", {way: [percentile(run, share) for run in runs] for way, runs in found.items()}
+    yield from (Row(f"{way}: {name} of a run", median(runs), "ms") for way, runs in each.items())
+    for more, less, limit in (("secured", "plain", 0.1 if share == 0.9 else None), ("secured", "direct", None)):
+        added = median(one - other for one, other in zip(each[more], each[less], strict=True))
+        yield Row(f"added by {more} to {less}: {name}", added, "ms", limit)
 
 
 async def certificates(own: Machine, client: Sidecar, count: int) -> list[Row]:

@@ -43,11 +43,18 @@ class Lines:
     def feed(self, data: bytes, now: str) -> bytes:
         """The complete lines so far, formatted."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        result = b"".join(self._parts(line, now) for line in lines)
+        result = self._formatted(lines, now)
         while len(self._rest) >= LONGEST_LINE:
             result += self._line(b"P", self._rest[:LONGEST_LINE], now)
             self._rest = self._rest[LONGEST_LINE:]
         return result
+
+    def _formatted(self, lines: list[bytes], now: str) -> bytes:
+        """At once where no line is long: a proxy that logs every request sends thousands in one piece."""
+        if max(map(len, lines), default=0) > LONGEST_LINE:
+            return b"".join(self._parts(line, now) for line in lines)
+        start = self._line(b"F", b"", now)[:-1]
+        return start + (b"\n" + start).join(lines) + b"\n" if lines else b""
 
     def end(self, now: str) -> bytes:
         """The last line, if it had no end."""
