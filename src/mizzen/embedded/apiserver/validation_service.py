@@ -21,12 +21,26 @@ def service(obj: JSON) -> Iterator[Cause]:
     yield from check.choice("spec.sessionAffinity", spec.get("sessionAffinity"), _AFFINITIES)
     for policy in ("internalTrafficPolicy", "externalTrafficPolicy"):
         yield from check.choice(f"spec.{policy}", spec.get(policy), _TRAFFIC)
+    yield from _families(spec)
     if kind == "ExternalName":
         yield from _external_name(spec)
     elif not ports and spec.get("clusterIP") != "None":
         yield required("spec.ports")
     yield from check.labels("spec.selector", spec.get("selector"))
     yield from _service_ports(ports, kind)
+
+
+def _families(spec: JSON) -> Iterator[Cause]:
+    """Pods and Services have IPv4 addresses here. What only prefers two families gets one, as Kubernetes does it."""
+    for index, family in enumerate(spec.get("ipFamilies") or ()):
+        at = f"spec.ipFamilies[{index}]"
+        yield from check.choice(at, family, ("IPv4", "IPv6"))
+        if family == "IPv6":
+            yield invalid_value(at, family, "not configured on this cluster")
+    policy = spec.get("ipFamilyPolicy")
+    yield from check.choice("spec.ipFamilyPolicy", policy, ("PreferDualStack", "RequireDualStack", "SingleStack"))
+    if policy == "RequireDualStack":
+        yield invalid_value("spec.ipFamilyPolicy", policy, "this cluster is not configured for dual-stack services")
 
 
 def _external_name(spec: JSON) -> Iterator[Cause]:

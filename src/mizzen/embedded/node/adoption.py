@@ -13,14 +13,15 @@ from mizzen.embedded.node.lifecycle import back_off
 from mizzen.kube.api import JSON
 
 ID_PREFIX = "mizzen://"
+_STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+_NOT_YET = ("", "PodInitializing", "ContainerCreating")
+"""Reasons of containers that nothing but their turn held up."""
 
 
 def known_facts(pod: JSON, sandbox: Sandbox | None, processes: Sequence[RunningProcess], now: float) -> PodFacts:
     """The facts to go on with. Without a sandbox everything that ran is over."""
     status = pod.get("status") or {}
-    statuses = {
-        each["name"]: each for part in ("initContainerStatuses", "containerStatuses") for each in status.get(part) or ()
-    }
+    statuses = {each["name"]: each for part in _STATUSES for each in status.get(part) or ()}
     alive = {str(each.meta.get("container")): each for each in processes if not each.meta.get("exec_of")}
     containers = {name: _container(statuses.get(name) or {}, alive.get(name), now) for name in kinds(pod)}
     started = status.get("startTime")
@@ -102,7 +103,8 @@ def _state(state: JSON) -> State:
     if terminated := state.get("terminated"):
         return _ended(terminated)
     waiting = state.get("waiting") or {}
-    return Waiting(waiting.get("reason") or "PodInitializing", waiting.get("message") or "")
+    reason = waiting.get("reason") or ""
+    return Waiting("" if reason in _NOT_YET else reason, waiting.get("message") or "")
 
 
 def _ended(ended: Mapping[str, object]) -> Ended:

@@ -196,14 +196,17 @@ def hosts_file(pod: JSON, address: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def resolv_conf(pod: JSON, server: str, machine: str) -> str:
-    """`machine` is the box's own resolv.conf. https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/"""
+def resolv_conf(pod: JSON, server: str) -> str:
+    """`server`: the cluster's DNS. It asks the machine's resolvers, which no Pod can reach: `Default` means it as well.
+
+    https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/
+    """
     policy = pod["spec"].get("dnsPolicy") or "ClusterFirst"
     extra = pod["spec"].get("dnsConfig") or {}
-    if policy == "Default":
-        return machine
     servers, searches, options = [], [], {}
-    if policy != "None":
+    if policy == "Default":
+        servers = [server]
+    elif policy != "None":
         namespace = pod["metadata"]["namespace"]
         servers = [server]
         searches = [f"{namespace}.svc.{CLUSTER_DOMAIN}", f"svc.{CLUSTER_DOMAIN}", CLUSTER_DOMAIN]

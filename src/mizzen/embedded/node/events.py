@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from mizzen.embedded.node.facts import Kind, kinds
 from mizzen.embedded.node.status import timestamp
 from mizzen.kube.api import JSON, WELL_KNOWN, Api, ApiError
 
@@ -16,6 +17,12 @@ log = logging.getLogger(__name__)
 
 _REMEMBERED = 2000
 _QUEUE = 1000
+_PARTS: dict[Kind, str] = {
+    "init": "initContainers",
+    "sidecar": "initContainers",
+    "app": "containers",
+    "ephemeral": "ephemeralContainers",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,8 @@ def event(happening: Happening, name: str, node: str) -> JSON:
         "uid": metadata["uid"],
     }
     if happening.container:
-        involved["fieldPath"] = f"spec.containers{{{happening.container}}}"
+        part = _PARTS[kinds(happening.pod).get(happening.container, "app")]
+        involved["fieldPath"] = f"spec.{part}{{{happening.container}}}"
     component = "default-scheduler" if happening.reason == "Scheduled" else "kubelet"
     return {
         "apiVersion": "v1",

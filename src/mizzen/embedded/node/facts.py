@@ -8,14 +8,15 @@ from typing import Literal, TypeAlias
 
 from mizzen.kube.api import JSON
 
-Kind: TypeAlias = Literal["init", "sidecar", "app"]
+Kind: TypeAlias = Literal["init", "sidecar", "app", "ephemeral"]
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Not started yet, or not to be started now. `reason` and `message` are what `kubectl get pods` shows."""
+    """Not started yet, or not to be started now. `reason` and `message` are what `kubectl get pods` shows; without them
+    it simply is not its turn yet."""
 
-    reason: str = "PodInitializing"
+    reason: str = ""
     message: str = ""
 
 
@@ -89,6 +90,11 @@ def app_containers(pod: JSON) -> list[JSON]:
     return pod["spec"].get("containers") or []
 
 
+def ephemeral_containers(pod: JSON) -> list[JSON]:
+    """Those that `kubectl debug` adds to a Pod that runs: https://kubernetes.io/docs/concepts/workloads/pods/ephemeral-containers/"""
+    return pod["spec"].get("ephemeralContainers") or []
+
+
 def is_sidecar(container: JSON) -> bool:
     """Only init containers have a restart policy: https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/"""
     return container.get("restartPolicy") == "Always"
@@ -98,11 +104,13 @@ def kinds(pod: JSON) -> dict[str, Kind]:
     """Every container's name and kind, in the order of their start."""
     found: dict[str, Kind] = {each["name"]: "sidecar" if is_sidecar(each) else "init" for each in init_containers(pod)}
     found.update((each["name"], "app") for each in app_containers(pod))
+    found.update((each["name"], "ephemeral") for each in ephemeral_containers(pod))
     return found
 
 
 def container_named(pod: JSON, name: str) -> JSON | None:
-    return next((each for each in (*init_containers(pod), *app_containers(pod)) if each["name"] == name), None)
+    every = (*init_containers(pod), *app_containers(pod), *ephemeral_containers(pod))
+    return next((each for each in every if each["name"] == name), None)
 
 
 def facts_of(pod: PodFacts, name: str) -> ContainerFacts:

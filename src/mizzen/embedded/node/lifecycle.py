@@ -16,6 +16,7 @@ from mizzen.embedded.node.facts import (
     Running,
     Waiting,
     app_containers,
+    ephemeral_containers,
     facts_of,
     init_containers,
     is_deleted,
@@ -123,13 +124,15 @@ def will_restart(pod: JSON, name: str, end: Ended) -> bool:
             return True
         case "init":
             return end.exit_code != 0 and _policy(pod) != "Never"
+        case "ephemeral":
+            return False
     return _comes_again(end, _policy(pod))
 
 
 def in_new_sandbox(pod: JSON, name: str, known: ContainerFacts) -> ContainerFacts:
     """A new sandbox begins everything anew but for app containers that are done: those stay as they ended."""
     ended = known.state if isinstance(known.state, Ended) else None
-    if ended and kinds(pod).get(name) == "app" and not will_restart(pod, name, ended):
+    if ended and kinds(pod).get(name) in ("app", "ephemeral") and not will_restart(pod, name, ended):
         return known
     return ContainerFacts(last=ended or known.last, restarts=known.restarts, image=known.image)
 
@@ -146,7 +149,7 @@ def _running(pod: JSON, facts: PodFacts, now: float) -> list[Action]:
             return actions + _start_if_due(pod, name, known, now)
     if not facts.initialized:
         actions.append(MarkInitialized())
-    for container in app_containers(pod):
+    for container in (*app_containers(pod), *ephemeral_containers(pod)):
         actions += _start_if_due(pod, container["name"], facts_of(facts, container["name"]), now)
     return actions
 
@@ -175,7 +178,7 @@ def _ending(pod: JSON, facts: PodFacts) -> list[Action]:
 
 
 def _stages(pod: JSON) -> Iterator[Sequence[str]]:
-    yield [each["name"] for each in (*_plain_init(pod), *app_containers(pod))]
+    yield [each["name"] for each in (*_plain_init(pod), *app_containers(pod), *ephemeral_containers(pod))]
     for container in reversed(init_containers(pod)):
         if is_sidecar(container):
             yield [container["name"]]

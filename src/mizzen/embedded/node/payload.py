@@ -141,8 +141,9 @@ def references(pod: JSON) -> set[Reference]:
             found.add(("ConfigMap", source["configMap"].get("name", "")))
         if "secret" in source:
             found.add(("Secret", source["secret"].get("secretName") or source["secret"].get("name", "")))
-    for container in (*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())):
-        found |= set(_environment_references(container))
+    for part in ("initContainers", "containers", "ephemeralContainers"):
+        for container in pod["spec"].get(part) or ():
+            found |= set(_environment_references(container))
     return found
 
 

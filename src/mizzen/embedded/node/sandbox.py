@@ -54,6 +54,7 @@ class PodSandbox:
 
     async def create(self) -> str:
         """Volumes first, then the namespaces. The Pod's address. Raises NotNow, ApiError, OSError."""
+        self._check_namespaces()
         for volume in self._volumes():
             if claim := volume.get("persistentVolumeClaim"):
                 await self._claim(claim["claimName"])
@@ -73,6 +74,13 @@ class PodSandbox:
         self._write_etc()
         await self._parts.policies.admit(self._pod, made.address)
         return made.address
+
+    def _check_namespaces(self) -> None:
+        """Every Pod has namespaces of its own here: one that must not is refused, not given others than it asks for."""
+        for name in ("hostNetwork", "hostPID", "hostIPC"):
+            if self._pod["spec"].get(name):
+                why = f"{name} is refused: Pods of the embedded cluster have namespaces of their own, and no others"
+                raise NotNow("FailedCreatePodSandBox", why)
 
     async def _claim(self, name: str) -> None:
         """A claim is bound to a folder of this machine as soon as a Pod wants it. Raises NotNow, ApiError."""
@@ -171,7 +179,7 @@ class PodSandbox:
         etc.mkdir(mode=0o755, parents=True, exist_ok=True)
         content = {
             "hosts": hosts_file(self._pod, self._address),
-            "resolv.conf": resolv_conf(self._pod, self._parts.resolver, "nameserver 127.0.0.1\n"),
+            "resolv.conf": resolv_conf(self._pod, self._parts.resolver),
             "hostname": hostname(self._pod) + "\n",
         }
         for name, text in content.items():

@@ -17,6 +17,7 @@ from mizzen.embedded.node.facts import (
     State,
     Waiting,
     app_containers,
+    ephemeral_containers,
     facts_of,
     init_containers,
     is_deleted,
@@ -48,6 +49,8 @@ def pod_status(pod: JSON, facts: PodFacts, host_ip: str, now: float) -> JSON:
             _container_status(pod, each, "sidecar" if is_sidecar(each) else "init", facts, now)
             for each in init_containers(pod)
         ]
+    if added := ephemeral_containers(pod):
+        status["ephemeralContainerStatuses"] = [_container_status(pod, each, "ephemeral", facts, now) for each in added]
     address = facts.address or (pod.get("status") or {}).get("podIP", "")
     if address:
         status |= {"podIP": address, "podIPs": [{"ip": address}]}
@@ -159,11 +162,12 @@ def _container_status(pod: JSON, container: JSON, kind: Kind, facts: PodFacts, n
     restarting = isinstance(known.state, Ended) and _waits_for_restart(pod, container["name"], known, facts, now)
     last = known.state if restarting else known.last
     done = kind == "init" and isinstance(known.state, Ended) and known.state.exit_code == 0
+    turn = "PodInitializing" if init_containers(pod) else "ContainerCreating"
     return {
         "name": container["name"],
-        "state": _crash_loop(container, known) if restarting else _state(known.state),
+        "state": _crash_loop(container, known) if restarting else _state(known.state, turn),
         "lastState": _state(last) if isinstance(last, Ended) else {},
-        "ready": done if kind == "init" else is_ready(known),
+        "ready": done if kind == "init" else kind != "ephemeral" and is_ready(known),
         "started": isinstance(known.state, Running) and known.started,
         "restartCount": known.restarts,
         "image": known.image or container.get("image", ""),
@@ -185,10 +189,11 @@ def _crash_loop(container: JSON, known: ContainerFacts) -> JSON:
     return {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
 
 
-def _state(state: State) -> JSON:
+def _state(state: State, turn: str = "") -> JSON:
+    """`turn`: what a container waits for that merely is not due yet."""
     match state:
         case Waiting():
-            told = {"reason": state.reason, "message": state.message}
+            told = {"reason": state.reason or turn, "message": state.message}
             return {"waiting": {key: value for key, value in told.items() if value}}
         case Running():
             return {"running": {"startedAt": timestamp(state.started_at)}}

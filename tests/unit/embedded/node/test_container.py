@@ -98,7 +98,7 @@ def test_hosts_and_resolver():
     }
     assert "10.244.0.10\tweb-0.web.shop.svc.cluster.local\tweb-0\n" in hosts_file(pod, "10.244.0.10")
     assert "1.2.3.4\tdb\tcache\n" in hosts_file(pod, "10.244.0.10")
-    text = resolv_conf(pod, "10.96.0.10", "")
+    text = resolv_conf(pod, "10.96.0.10")
     assert (
         text
         == "nameserver 10.96.0.10\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
@@ -107,7 +107,8 @@ def test_hosts_and_resolver():
         **pod,
         "spec": {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["9.9.9.9"], "options": [{"name": "debug"}]}},
     }
-    assert resolv_conf(own, "10.96.0.10", "") == "nameserver 9.9.9.9\noptions debug\n"
+    assert resolv_conf(own, "10.96.0.10") == "nameserver 9.9.9.9\noptions debug\n"
+    assert resolv_conf({**pod, "spec": {"dnsPolicy": "Default"}}, "10.96.0.10") == "nameserver 10.96.0.10\n"
 
 
 def test_a_long_name_makes_a_valid_hostname():

@@ -133,3 +133,13 @@ def test_a_new_sandbox_starts_everything_again_but_finished_apps():
 def test_a_sandbox_that_went_by_itself_is_made_again_once_all_ends_are_known():
     assert next_actions(pod("a", "b"), facts(True, address="", a=RUNS, b=ended(137)), 5.0) == []
     assert next_actions(pod("a", "b"), facts(True, address="", a=ended(137), b=ended(137)), 5.0) == [CreateSandbox()]
+
+
+def test_what_is_added_for_debugging_starts_once_the_pod_runs_and_never_again():
+    debugged = pod("a", init=("i",))
+    debugged["spec"]["ephemeralContainers"] = [{"name": "debug", "image": "x"}]
+    assert next_actions(debugged, facts(False), 0.0) == [Start("i")]
+    assert next_actions(debugged, facts(True, a=RUNS), 0.0) == [Start("debug")]
+    assert next_actions(debugged, facts(True, a=RUNS, debug=ended(1)), 0.0) == []
+    debugged["metadata"]["deletionTimestamp"] = "now"
+    assert next_actions(debugged, facts(True, a=RUNS, debug=RUNS), 0.0) == [Stop("a"), Stop("debug")]

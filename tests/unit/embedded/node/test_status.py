@@ -127,3 +127,20 @@ def test_a_pod_is_not_over_before_its_sidecars():
     pod, running = {**POD, "spec": spec}, ContainerFacts(state=Running("s", 1.0), started=True, ready=True)
     assert pod_phase(pod, PodFacts({"a": done, "side": running}, initialized=True)) == "Running"
     assert pod_phase(pod, PodFacts({"a": done, "side": done}, initialized=True)) == "Succeeded"
+
+
+def test_what_is_not_due_yet_says_what_it_waits_for():
+    waits = pod_status(POD, facts(ContainerFacts()), "h", 20.0)["containerStatuses"][0]["state"]["waiting"]
+    assert waits == {"reason": "ContainerCreating"}
+    begun = {**POD, "spec": {**POD["spec"], "initContainers": [{"name": "i", "image": "x"}]}}
+    waits = pod_status(begun, facts(ContainerFacts()), "h", 20.0)["containerStatuses"][0]["state"]["waiting"]
+    assert waits == {"reason": "PodInitializing"}
+
+
+def test_containers_added_for_debugging_have_a_status_and_no_part_in_readiness():
+    debugged = {**POD, "spec": {**POD["spec"], "ephemeralContainers": [{"name": "d", "image": "x"}]}}
+    known = PodFacts(containers={"a": RUNS, "d": RUNS}, address="10.244.0.10", initialized=True)
+    status = pod_status(debugged, known, "h", 20.0)
+    assert status["ephemeralContainerStatuses"][0]["state"]["running"]
+    assert not status["ephemeralContainerStatuses"][0]["ready"]
+    assert condition(status, "Ready")["status"] == "True"
