@@ -69,7 +69,6 @@ async def measured(own: Machine, asked: argparse.Namespace) -> list[Row]:
         many = await many_pods(api, asked.pods)
     return [
         *spread("Pod of a forked image, created until Running", single),
-        Row("the same, p50 against its target", sorted(single)[len(single) // 2] * 1e3, "ms", 200),
         Row(f"{asked.pods} such Pods of one Deployment, created until all are ready", many, "s", 15),
         Row("idle API server and node (PSS)", sum(ours), "MB", 150),
         *(Row(f"  {name}", size, "MB") for name, size in idle.items()),
