@@ -30,6 +30,9 @@ _REASONS: Mapping[str, tuple[str, ...]] = {
 LEDGER: Mapping[str, str] = {path: reason for reason, paths in _REASONS.items() for path in paths}
 """Path below `meshConfig`, and why."""
 
+ISTIOD_VARIABLES = frozenset(("CITADEL_SELF_SIGNED_CA_CERT_TTL", "CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE"))
+"""Of `values.pilot.env`, what istiod reads."""
+
 
 def without_effect(mesh_config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Path and reason of everything written that has no effect."""

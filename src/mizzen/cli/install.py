@@ -28,7 +28,7 @@ def install_options(function: Callable[P, R]) -> Callable[P, R]:
 
 def options_of(sets: tuple[str, ...], names: tuple[str, ...]) -> Options:
     """Raises Failure; warns of mesh settings that have no effect."""
-    from mizzen.api.ignored_mesh import without_effect
+    from mizzen.api.ignored_mesh import ISTIOD_VARIABLES, without_effect
     from mizzen.install.options import InvalidOption, read_options
 
     try:
@@ -38,6 +38,8 @@ def options_of(sets: tuple[str, ...], names: tuple[str, ...]) -> Options:
         raise exits.Failure(str(error), hint) from error
     for path, reason in without_effect(options.mesh_config):
         talk.warn(f"meshConfig.{path} is legal in Istio, but has no effect in this version: {reason}")
+    for name in sorted(options.values.pilot.env.keys() - ISTIOD_VARIABLES):
+        talk.warn(f"values.pilot.env.{name} has no effect: istiod reads {' and '.join(sorted(ISTIOD_VARIABLES))}")
     return options
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mizzen.api.ignored_mesh import LEDGER, without_effect
+from mizzen.api.ignored_mesh import ISTIOD_VARIABLES, LEDGER, without_effect
 from mizzen.api.mesh import MeshConfig, ProxyConfig
 
 SOURCES = Path(__file__).parents[3] / "src" / "mizzen"
@@ -36,3 +36,8 @@ def test_the_ledger_names_real_fields() -> None:
 def test_only_what_is_written_is_told() -> None:
     given = {"accessLogFile": "/dev/stdout", "enableTracing": False, "defaultConfig": {"tracing": {"sampling": 1.0}}}
     assert [path for path, _ in without_effect(given)] == ["enableTracing", "defaultConfig.tracing"]
+
+
+def test_every_variable_that_istiod_is_said_to_read_is_read() -> None:
+    read = (SOURCES / "controlplane" / "main.py").read_text()
+    assert all(name.removeprefix("CITADEL_SELF_SIGNED_CA_") in read for name in ISTIOD_VARIABLES)

@@ -10,7 +10,7 @@ from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import ClientTLSSettings, ServerTLSSettings
 from mizzen.envoy.messages import DownstreamTlsContext, MessageClass, UpstreamTlsContext
 from mizzen.scope.model import Protocol, Subset, TlsServer
-from mizzen.xds.transport_sockets import gateway_tls, names_itself, outbound_tls
+from mizzen.xds.transport_sockets import gateway_tls, inbound_tls, names_itself, outbound_tls
 
 A = Subset(cluster="outbound|443||a.org", host="a.org", port=443, protocol=Protocol.HTTP)
 
@@ -64,3 +64,12 @@ def test_a_caller_with_a_certificate_of_its_own() -> None:
 def test_the_operating_systems_authorities_serve_where_none_are_named() -> None:
     common = context(outbound_tls(A, ClientTLSSettings(mode="SIMPLE"), MeshConfig()), UpstreamTlsContext)
     assert "ca-certificates" in common["common_tls_context"]["validation_context"]["trusted_ca"]["filename"]
+
+
+def test_callers_of_every_trust_domain_are_let_in() -> None:
+    mesh = MeshConfig(trust_domain="new.org", trust_domain_aliases=("old.org", "new.org"))
+    common = context(inbound_tls(mesh, http=True), DownstreamTlsContext)["common_tls_context"]
+    assert common["combined_validation_context"]["default_validation_context"]["match_typed_subject_alt_names"] == [
+        {"san_type": "URI", "matcher": {"prefix": "spiffe://new.org/"}},
+        {"san_type": "URI", "matcher": {"prefix": "spiffe://old.org/"}},
+    ]
