@@ -1,13 +1,13 @@
 """The certificate service over a real gRPC channel, as Istio's own agent would call it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
 from cryptography import x509
 
-from mizzen.ca.authority import new_key, new_root, signing_request
-from mizzen.ca.messages import CA_METHOD, IstioCertificateRequest, IstioCertificateResponse
+from mizzen.ca.authority import fingerprint, join, new_key, new_root, signing_request
+from mizzen.ca.messages import CA_METHOD, TRUSTED_ROOTS, IstioCertificateRequest, IstioCertificateResponse
 from mizzen.ca.service import certificate_service
 from mizzen.ca.spiffe import Caller, Identity
 from mizzen.ca.succession import Succession
@@ -28,9 +28,21 @@ async def authenticate(token):
 
 
 @pytest.fixture
-async def create_certificate():
+def told():
+    """What the ledger heard of."""
+    return []
+
+
+@pytest.fixture
+async def create_certificate(told):
+    async def note(issued):
+        if issued.lives > timedelta(days=50):
+            raise Unreachable(0, "", "it cannot be remembered")
+        told.append(issued)
+
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((certificate_service(lambda: Succession(ROOT, datetime.now(UTC)), authenticate),))
+    authority = Succession(ROOT, datetime.now(UTC))
+    server.add_generic_rpc_handlers((certificate_service(lambda: authority, authenticate, note),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -60,6 +72,22 @@ async def test_signs_for_the_callers_identity_and_not_for_the_requests(create_ce
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert [name.value for name in names] == ["spiffe://cluster.local/ns/shop/sa/web"]
     assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds() == 3600 + 120
+
+
+async def test_the_last_element_holds_all_roots_and_what_the_caller_trusts_is_told(create_certificate, told):
+    said = ",".join((fingerprint(ROOT.certificate), "0" * 64, "nonsense"))
+    metadata = {"fields": [{"key": TRUSTED_ROOTS, "value": {"string_value": said}}]}
+    response = await create_certificate(IstioCertificateRequest(csr=CSR, metadata=metadata), metadata=bearer("good"))
+    assert list(response.cert_chain)[1:] == [join((ROOT.certificate,))]
+    (issued,) = told
+    assert (issued.key_id, issued.trusts) == (ROOT.key_id, {fingerprint(ROOT.certificate)})
+    assert (str(issued.caller.identity), issued.lives.days) == ("spiffe://cluster.local/ns/shop/sa/web", 0)
+
+
+async def test_what_cannot_be_remembered_is_not_handed_out(create_certificate):
+    request = IstioCertificateRequest(csr=CSR, validity_duration=60 * 86400)
+    code, details = await refused(create_certificate(request, metadata=bearer("good")))
+    assert (code, details) == (grpc.StatusCode.UNAVAILABLE, "it cannot be remembered")
 
 
 async def test_without_a_good_token_nothing_is_signed(create_certificate):

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import grpc
 from cryptography import x509
 
-from mizzen.ca.authority import WORKLOAD_VALIDITY, BadRequest, join, sign_workload
+from mizzen.ca.authority import WORKLOAD_VALIDITY, BadRequest, fingerprint, join, sign_workload
 from mizzen.ca.messages import CA_SERVICE, TRUSTED_ROOTS, IstioCertificateRequest, IstioCertificateResponse
 from mizzen.ca.spiffe import Caller
 from mizzen.ca.succession import Succession
@@ -29,7 +29,8 @@ Authenticate: TypeAlias = Callable[[str], Awaitable[Caller]]
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate is about to be handed out: to whom, by which key, until when, and whom the caller trusts."""
+    """A certificate is about to be handed out: to whom, by which key, until when; and which of the roots that are to
+    be trusted its owner says to trust."""
 
     caller: Caller
     key_id: str
@@ -82,7 +83,8 @@ def _sign(authority: Succession, request: Any, caller: Caller) -> tuple[str, ...
 
 def _issued(leaf: str, authority: Succession, caller: Caller, asked: dict[str, str]) -> Issued:
     until = x509.load_pem_x509_certificate(leaf.encode()).not_valid_after_utc
-    trusts = frozenset(asked.get(TRUSTED_ROOTS, "").split(",")) - {""}
+    said = asked.get(TRUSTED_ROOTS, "").split(",")
+    trusts = frozenset(map(fingerprint, authority.trusted)).intersection(said)
     return Issued(caller, authority.signing.key_id, until, until - datetime.now(UTC), trusts)
 
 
