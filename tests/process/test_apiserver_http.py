@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+import socket
 import ssl
 from collections.abc import Iterator
 from http.client import HTTPSConnection
@@ -73,3 +75,91 @@ def test_nobody_may_ask_whether_it_is_well(connection: HTTPSConnection) -> None:
         assert _status(connection, "GET", path) == 200
     for path in ("/api", "/apis/apps/v1", "/api/v1/pods", "/openapi/v3", "/metrics"):
         assert _status(connection, "GET", path) == 401
+
+
+def _raw(server: ApiServer, encrypted: bool) -> socket.socket:
+    plain = socket.create_connection(("127.0.0.1", int(server.server.rpartition(":")[2])), 20)
+    if not encrypted:
+        return plain
+    context = ssl.create_default_context(cafile=str(server.pki.ca))
+    context.load_cert_chain(server.pki.certificate("admin"), server.pki.key("admin"))
+    return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_random_bytes_do_no_harm(server: ApiServer, connection: HTTPSConnection, encrypted: bool) -> None:
+    chance = random.Random(5)
+    beginnings = (
+        b"",
+        b"GET / HTTP/1.1\r\n",
+        b"POST /api/v1/pods HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+        b"\x16\x03\x01",
+    )
+    for number in range(40):
+        with _raw(server, encrypted) as made:
+            made.sendall(beginnings[number % 4] + chance.randbytes(chance.randint(1, 3000)))
+            made.settimeout(0.05)
+            try:
+                answer = made.recv(100)
+            except (TimeoutError, ConnectionError, ssl.SSLError):
+                continue
+            assert not answer.startswith(b"HTTP/1.1 5")
+    assert _status(connection, "GET", "/readyz") == 200
+    assert "Traceback" not in server.log()
+
+
+NONSENSE = {
+    "yaml with a loop": ("application/yaml", b"metadata: {name: a}\ndata: &a {b: *a}"),
+    "yaml that explodes": (
+        "application/yaml",
+        b"a0: &a0 [x, x]\n" + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (n, n, n - 1, n - 1) for n in range(1, 40)),
+    ),
+    "yaml that is no json": ("application/yaml", b"metadata: {name: a}\ndata: {d: .inf, e: !!binary aGk=}\n? [1]\n: 2"),
+    "deep json": ("application/json", b"[" * 200_000),
+    "half a character": ("application/json", b'{"metadata": {"name": "a"}, "data": {"x": "\\ud800"}}'),
+    "a field without a name": ("application/apply-patch+yaml", b'"": 3\n"[]": 1\n"\\n": 4'),
+    "torn protobuf": ("application/vnd.kubernetes.protobuf", b"k8s\0" + b"\xff" * 50),
+    "too much": ("application/json", b"x" * 4_000_000),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_is_refused_in_words(server: ApiServer, connection: HTTPSConnection, name: str) -> None:
+    media, body = NONSENSE[name]
+    path = "/api/v1/namespaces/default/configmaps"
+    method, path = ("PATCH", f"{path}/a?fieldManager=x") if "apply" in media else ("POST", path)
+    connection.request(method, path, body=body, headers={"Content-Type": media})
+    answer = connection.getresponse()
+    document = json.loads(answer.read())
+    assert 400 <= answer.status < 500 and document["kind"] == "Status" and document["message"]
+    assert "Traceback" not in server.log()
+
+
+def test_numbers_have_64_bits(connection: HTTPSConnection) -> None:
+    assert _status(connection, "GET", f"/api/v1/pods?limit={2**63}") == 400
+    assert _status(connection, "GET", f"/api/v1/pods?limit={2**62}") == 200
+
+
+@pytest.mark.parametrize("connection", ["nobody"], indirect=True)
+def test_what_nobody_sends_is_not_read(connection: HTTPSConnection) -> None:
+    connection.putrequest("POST", "/api/v1/namespaces/default/configmaps")
+    connection.putheader("Content-Length", "1000000")
+    connection.endheaders(b"only the beginning")
+    assert connection.getresponse().status == 401
+
+
+def test_a_watch_goes_on_after_a_restart(server: ApiServer, connection: HTTPSConnection) -> None:
+    place = "/api/v1/namespaces/default/configmaps"
+    for name in ("before", "between"):
+        assert _status(connection, "POST", place, {"metadata": {"name": name}}) == 201
+    connection.request("GET", f"{place}/before")
+    since = json.loads(connection.getresponse().read())["metadata"]["resourceVersion"]
+    assert _status(connection, "DELETE", f"{place}/between") == 200
+    server.restart()
+    connection.close()
+    connection.request("GET", f"{place}?watch=1&resourceVersion={since}&timeoutSeconds=1")
+    events = [json.loads(line) for line in connection.getresponse().read().splitlines()]
+    assert [(each["type"], each["object"]["metadata"]["name"]) for each in events] == [
+        ("ADDED", "between"),
+        ("DELETED", "between"),
+    ]

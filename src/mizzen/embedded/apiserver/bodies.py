@@ -56,11 +56,11 @@ def _from_json(body: bytes) -> Any:
 def _from_yaml(body: bytes) -> Any:
     if body.lstrip()[:1] == b"{":
         return _from_json(body)
-    import yaml
+    from mizzen.embedded.apiserver import yaml_bodies
 
     try:
-        return yaml.load(body, Loader=yaml.CSafeLoader)
-    except yaml.YAMLError as error:
+        return yaml_bodies.load(body)
+    except yaml_bodies.NotJson as error:
         raise errors.bad_request(f"error converting YAML to JSON: {error}") from None
 
 

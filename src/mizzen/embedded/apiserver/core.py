@@ -237,5 +237,7 @@ def _deleted(target: Target, obj: JSON) -> JSON:
 
 
 def _warning(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    """As a header has it: on one line, and without what could end it."""
+    plain = "".join(each if each.isprintable() else " " for each in text)
+    escaped = plain.replace("\\", "\\\\").replace('"', '\\"')
     return f'299 - "{escaped}"'

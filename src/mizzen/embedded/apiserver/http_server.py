@@ -11,18 +11,28 @@ from collections.abc import Awaitable, Callable
 from socket import socket
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from mizzen.embedded.apiserver import errors
+from mizzen.embedded.apiserver import authn, errors
 from mizzen.embedded.apiserver.authn import Authenticator
 from mizzen.embedded.apiserver.bodies import MAX_BYTES
 from mizzen.embedded.apiserver.core import Core
 from mizzen.embedded.apiserver.pki import Pki
-from mizzen.embedded.apiserver.wire import Request, Response, Stream, Upgrade, encode, parse_query
+from mizzen.embedded.apiserver.wire import Answer, Request, Response, Stream, Upgrade, encode, parse_query
 from mizzen.kube.api import ApiError
 
 log = logging.getLogger(__name__)
+logging.getLogger("aiohttp.server").addFilter(lambda record: _is_ours(record))
 COMPRESSED_BYTES = 128 * 1024
 """Longer answers are compressed for clients that take it, as Kubernetes does; shorter ones are faster plain."""
+
+REQUESTS_AT_ONCE = 600
+"""As of a real API server (400 that read, 200 that write). More are told to come again."""
+WATCHES_AT_ONCE = 10_000
+BODY_SECONDS = 30.0
+"""In which a client must have sent its request."""
+STALLED_SECONDS = 60.0
+"""After which a client that does not read its stream is cut off; it begins again from where it was."""
 
 Connect = Callable[[web.BaseRequest, Upgrade], Awaitable[web.StreamResponse]]
 """Speaks WebSocket or SPDY with the client, and with the node for it."""
@@ -43,6 +53,7 @@ class HttpServer:
         self._core, self._authenticator, self._connect = core, authenticator, connect
         self._runner = web.ServerRunner(web.Server(self._serve, access_log=None), shutdown_timeout=2.0)
         self._streams: set[asyncio.Task[object]] = set()
+        self._busy = 0
 
     async def start(self, sockets: list[socket], context: ssl.SSLContext | None) -> None:
         await self._runner.setup()
@@ -57,12 +68,12 @@ class HttpServer:
 
     async def _serve(self, incoming: web.BaseRequest) -> web.StreamResponse:
         try:
-            request = await self._read(incoming)
-            answer = await self._core.handle(request)
+            answer = await self._answer(incoming)
             if isinstance(answer, Upgrade):
                 return await self._connect(incoming, answer)
         except ApiError as error:
-            answer = Response(encode(errors.status_of(error)), error.code)
+            headers = {"Retry-After": "1"} if error.code == 429 else {}
+            answer = Response(encode(errors.status_of(error)), error.code, headers=headers)
         except Exception:
             log.exception("%s %s failed", incoming.method, incoming.path)
             refusal = errors.internal("the request met a fault of the server; its log says more")
@@ -78,26 +89,28 @@ class HttpServer:
             headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding, Accept"}
         return web.Response(body=body, status=answer.status, headers=headers)
 
+    async def _answer(self, incoming: web.BaseRequest) -> Answer:
+        """Raises 429 when there is too much to do already."""
+        if self._busy >= REQUESTS_AT_ONCE or len(self._streams) >= WATCHES_AT_ONCE:
+            raise errors.failure(429, "TooManyRequests", "too many requests, please try again later")
+        self._busy += 1
+        try:
+            return await self._core.handle(await self._read(incoming))
+        finally:
+            self._busy -= 1
+
     async def _read(self, incoming: web.BaseRequest) -> Request:
+        """Raises 401 before any of the body is read."""
         transport = incoming.transport
         peer = transport.get_extra_info("peercert") if transport else None
+        path = _text(incoming.path.rstrip("/") or "/")
+        user = self._authenticator.user(peer, _text(incoming.headers.get("Authorization", "")))
+        authn.check_open(user, path)
         if (incoming.content_length or 0) > MAX_BYTES:
             raise _too_large()
-        body = b""
-        if incoming.can_read_body:
-            body = await incoming.content.read(MAX_BYTES + 1)
-            while len(body) <= MAX_BYTES and (more := await incoming.content.read(MAX_BYTES + 1 - len(body))):
-                body += more
-        if len(body) > MAX_BYTES:
-            raise _too_large()
-        return Request(
-            incoming.method,
-            incoming.path.rstrip("/") or "/",
-            parse_query(incoming.rel_url.raw_query_string),
-            _headers(incoming),
-            body,
-            self._authenticator.user(peer, incoming.headers.get("Authorization", "")),
-        )
+        body = await _body(incoming) if incoming.can_read_body else b""
+        query = parse_query(incoming.rel_url.raw_query_string)
+        return Request(incoming.method, path, query, _headers(incoming), body, user)
 
     async def _stream(self, incoming: web.BaseRequest, stream: Stream) -> web.StreamResponse:
         response = web.StreamResponse(status=stream.status, headers={"Content-Type": stream.content_type})
@@ -109,8 +122,13 @@ class HttpServer:
             await response.prepare(incoming)
             async with contextlib.aclosing(stream.chunks) as chunks:  # type: ignore[type-var]
                 async for chunk in chunks:
-                    await response.write(chunk)
+                    async with asyncio.timeout(STALLED_SECONDS):
+                        await response.write(chunk)
             await response.write_eof()
+        except TimeoutError:
+            log.info("%s: cut off, as the client does not read", incoming.path)
+            if incoming.transport:
+                incoming.transport.abort()
         except ConnectionError:
             log.debug("%s: the client went away", incoming.path)
         finally:
@@ -118,13 +136,39 @@ class HttpServer:
         return response
 
 
+async def _body(incoming: web.BaseRequest) -> bytes:
+    """Raises 408 and 413."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while size <= MAX_BYTES and (part := await incoming.content.readany()):
+                parts.append(part)
+                size += len(part)
+    except TimeoutError:
+        raise errors.failure(408, "Timeout", f"the request did not arrive within {BODY_SECONDS:.0f} seconds") from None
+    if size > MAX_BYTES:
+        raise _too_large()
+    return b"".join(parts)
+
+
 def _headers(incoming: web.BaseRequest) -> dict[str, str]:
     """By lower-case name. A header that comes more than once (Impersonate-Group) has one value per line."""
     found: dict[str, str] = {}
     for name, value in incoming.headers.items():
-        key = name.lower()
+        key, value = name.lower(), _text(value)
         found[key] = f"{found[key]}\n{value}" if key in found and key.startswith("impersonate-") else value
     return found
+
+
+def _text(received: str) -> str:
+    """Bytes that are no UTF-8 arrive as surrogates, which could not be written into an answer."""
+    return received if received.isascii() else received.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """What is no HTTP is the client's fault: it was answered 400, and is not a fault of the server to be logged."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _too_large() -> ApiError:

@@ -24,6 +24,8 @@ from mizzen.kube.api import JSON
 
 BOOKMARK_SECONDS = 60.0
 DEFAULT_WATCH_SECONDS = 30 * 60.0
+CHUNK_BYTES = 1024 * 1024
+"""What is written at once: a slow reader must not hold more of the memory."""
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
@@ -203,11 +205,13 @@ class Watch:
     def _drain(self) -> bytes:
         lines: list[bytes] = []
         pending = self._subscription.pending
-        while pending and len(lines) < 500:
+        size = 0
+        while pending and len(lines) < 500 and size < CHUNK_BYTES:
             event = pending.popleft()
             kind = _seen_as(event, self.request.wanted)
             if kind:
                 lines.append(_line(kind, self.shape(event.entry)))
+                size += len(lines[-1])
         return b"".join(lines)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from mizzen.embedded.apiserver import schema_definitions as definitions
-from mizzen.embedded.apiserver.resources import ResourceType
+from mizzen.embedded.apiserver.resources import ResourceType, Subresource
 from mizzen.embedded.apiserver.schema_definitions import Node
 from mizzen.kube.api import JSON, Resource
 
@@ -73,6 +73,19 @@ def _parameter(name: str, schema: Node, place: str = "query") -> JSON:
     return {"name": name, "in": place, "schema": schema, **required}
 
 
+_NUMBER: Node = {"type": "integer", "uniqueItems": True}
+_SELECT = [_parameter(name, _TEXT) for name in ("labelSelector", "fieldSelector", "continue", "resourceVersion")]
+_LIST = [
+    *_SELECT,
+    _parameter("resourceVersionMatch", _TEXT),
+    *(_parameter(name, _NUMBER) for name in ("limit", "timeoutSeconds")),
+    *(_parameter(name, _FLAG) for name in ("watch", "allowWatchBookmarks", "sendInitialEvents")),
+]
+_DELETE = [
+    *(_parameter(name, _TEXT) for name in ("dryRun", "propagationPolicy")),
+    _parameter("gracePeriodSeconds", _NUMBER),
+    _parameter("orphanDependents", _FLAG),
+]
 _WRITE = [_parameter(name, _TEXT) for name in ("dryRun", "fieldManager", "fieldValidation")]
 _PATCH_TYPES = (
     "application/json-patch+json",
@@ -85,7 +98,11 @@ def _paths(kind: ResourceType) -> Iterable[tuple[str, JSON]]:
     resource = kind.resource
     scope = [_parameter("namespace", _TEXT, "path")] if resource.namespaced else []
     collection = resource.path(namespace="{namespace}")
-    items = {"get": ("list", []), "post": ("create", _WRITE), "delete": ("deletecollection", [])}
+    items = {
+        "get": ("list", _LIST),
+        "post": ("create", _WRITE),
+        "delete": ("deletecollection", [*_SELECT, *_DELETE]),
+    }
     operations = _operations(kind, items)
     if operations:
         yield collection, {**operations, "parameters": scope}
@@ -93,11 +110,35 @@ def _paths(kind: ResourceType) -> Iterable[tuple[str, JSON]]:
         "get": ("get", []),
         "put": ("update", _WRITE),
         "patch": ("patch", [*_WRITE, _parameter("force", _FLAG)]),
-        "delete": ("delete", []),
+        "delete": ("delete", _DELETE),
     }
     operations = _operations(kind, items)
+    named = [*scope, _parameter("name", _TEXT, "path")]
     if operations:
-        yield f"{collection}/{{name}}", {**operations, "parameters": [*scope, _parameter("name", _TEXT, "path")]}
+        yield f"{collection}/{{name}}", {**operations, "parameters": named}
+    for part in kind.subresources:
+        if operations := _part_operations(kind, part, items):
+            yield f"{collection}/{{name}}/{part.name}", {**operations, "parameters": named}
+
+
+def _part_operations(kind: ResourceType, part: Subresource, methods: Mapping[str, tuple[str, list[JSON]]]) -> JSON:
+    """Of what is an object again: a status, a scale. Streams and logs have none that a schema could tell."""
+    resource = part_resource(kind, part)
+    wanted = {method: how for method, how in methods.items() if how[0] in part.verbs}
+    if part.name == "proxy" or set(part.verbs) & {"get", "update"} != {"get", "update"}:
+        wanted = {"post": ("create", _WRITE)} if part.verbs == ("create",) and part.kind else {}
+    found = {method: _operation(resource, method, verb, parameters) for method, (verb, parameters) in wanted.items()}
+    for method, operation in found.items():
+        operation["operationId"] = f"{wanted[method][0]}{kind.resource.kind}{part.name.title()}"
+    return found
+
+
+def part_resource(kind: ResourceType, part: Subresource) -> Resource:
+    """What kind of object a subresource is."""
+    if not part.kind or part.kind == kind.resource.kind:
+        return kind.resource
+    group, _, version = (part.api_version or kind.resource.api_version).rpartition("/")
+    return Resource(group, version, part.name, part.kind)
 
 
 def _operations(kind: ResourceType, methods: Mapping[str, tuple[str, list[JSON]]]) -> JSON:
@@ -150,6 +191,8 @@ def _schemas(types: Sequence[ResourceType]) -> dict[str, Node]:
             pending.append(definitions.OBJECT_META)
         else:
             pending.append(name)
+        parts = (part_resource(each, part) for part in each.subresources)
+        pending.extend(component_name(part) for part in parts if not _is_custom(part))
     while pending:
         name = pending.pop()
         if name not in found:

@@ -13,7 +13,7 @@ _STEP = re.compile(r"[^.\[\]]+|\[\d+\]")
 
 def meant(root: Node, path: str) -> str:
     """The field beside `path` whose name is nearest to its last step, or ""."""
-    *way, name = _STEP.findall(path)
+    *way, name = _STEP.findall(path) or [path]
     node = root
     for step in way:
         node = _inside(resolve(node), step)

@@ -59,14 +59,17 @@ class Request:
         return parse_flag(name, self.parameter(name))
 
     def number(self, name: str) -> int | None:
-        """A whole number, or None if it is not given. Raises 400."""
+        """A whole number of 64 bits, or None if it is not given. Raises 400."""
         text = self.parameter(name)
         if not text:
             return None
         try:
-            return int(text)
+            found = int(text)
         except ValueError:
             raise errors.bad_request(f'invalid {name}: "{text}" is not a whole number') from None
+        if not -(2**63) <= found < 2**63:
+            raise errors.bad_request(f'invalid {name}: "{text}" is out of range')
+        return found
 
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
