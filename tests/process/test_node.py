@@ -305,6 +305,20 @@ async def test_claims_keep_their_content(api):
     await until(api, "reader", phase("Succeeded"))
     assert await log_of(api, "reader") == "kept\n"
     await delete(api, "reader")
+    folders = cluster_paths(NAME).claims / "default"
+    assert [each.name.partition("_")[0] for each in folders.iterdir()] == ["data"]
+    template = {"spec": spec}
+    own = [{"name": "c", "ephemeral": {"volumeClaimTemplate": template}}]
+    script = shell("cat /data/x; echo own > /data/x", volumeMounts=mount)
+    await api.create(WELL_KNOWN.pods, pod("own", script, volumes=own, restartPolicy="Never"), "default")
+    await until(api, "own", phase("Succeeded"))
+    assert "No such file" in await log_of(api, "own")
+    await delete(api, "own")
+    await api.delete(claims, "data", "default")
+    deadline = time.monotonic() + 20
+    while list(folders.iterdir()):
+        assert time.monotonic() < deadline, list(folders.iterdir())
+        await asyncio.sleep(0.05)
 
 
 async def test_pods_reach_servers_outside_the_cluster(api):

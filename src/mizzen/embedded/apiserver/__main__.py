@@ -20,6 +20,7 @@ from mizzen.embedded.apiserver.connections import Connections
 from mizzen.embedded.apiserver.http_server import HttpServer, tls_context
 from mizzen.embedded.apiserver.pki import Pki, ensure_pki
 from mizzen.embedded.apiserver.store_disk import StoreTooNew
+from mizzen.embedded.paths import ClusterPaths
 
 log = logging.getLogger("mizzen.apiserver")
 CLUSTER_PORT = 443
@@ -65,7 +66,8 @@ async def serve(options: argparse.Namespace) -> None:
     application = await open_application(options.state, pki)
     connections = Connections(application.relay.socket)
     server = HttpServer(application.core, application.authenticator, connections.connect)
-    running = _controllers(application, pki, box_address) if options.controllers else contextlib.nullcontext()
+    claims = ClusterPaths(options.state).claims
+    running = _controllers(application, pki, box_address, claims) if options.controllers else contextlib.nullcontext()
     try:
         async with running:
             sockets = _sockets(options)
@@ -119,11 +121,18 @@ def _listen(address: str, port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def _controllers(application: Application, pki: Pki, box_address: str | None) -> AsyncIterator[None]:
+async def _controllers(
+    application: Application, pki: Pki, box_address: str | None, claims: Path
+) -> AsyncIterator[None]:
     """The controllers run beside the server and stop before it."""
     from mizzen.embedded.controllers import Controllers
 
-    controllers = Controllers(application.api, root_ca=pki.ca.read_text(), load_balancer_address=box_address)
+    controllers = Controllers(
+        application.api,
+        root_ca=pki.ca.read_text(),
+        load_balancer_address=box_address,
+        volume_folder=str(claims),
+    )
     application.core.after_create = controllers.after_create
     task = asyncio.create_task(controllers.run())
     task.add_done_callback(_report_end)

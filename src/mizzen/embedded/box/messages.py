@@ -35,8 +35,9 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A process to start in a sandbox: `argv` by exec, or with `function` ("module:name") in a fork of init.
 
     With `join` (the id of a running process) it runs in that one's root, among its processes, and gets none of its own.
-    With `shares_pids` it sees the processes of the whole Pod. Descriptors sent with
-    it: stdin, stdout, stderr, then those that init keeps for a node that comes back (`kept` names them in order).
+    With `shares_pids` it sees the processes of the whole Pod, with `beside` (likewise an id) those of that process.
+    Descriptors sent with it: stdin, stdout, stderr, then those that init keeps for a node that comes back (`kept` names
+    them in order).
     """
 
     id: str
@@ -45,6 +46,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     function: str = ""
     join: str = ""
     shares_pids: bool = False
+    beside: str = ""
     env: dict[str, str] = {}
     cwd: str = "/"
     uid: int = 0

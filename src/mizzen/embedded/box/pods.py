@@ -175,7 +175,8 @@ class PodProcesses:
         if len(descriptors) < 3:
             raise Refused("Invalid", f"{process.id}: stdin, stdout and stderr must come with the request")
         joined = self._alive(process.join).pid if process.join else 0
-        started = spawn.start(process, self.place, home.pid, joined, descriptors)
+        beside = self._alive(process.beside).pid if process.beside and not joined else 0
+        started = spawn.start(process, self.place, home.pid, joined, beside, descriptors)
         running = Running(
             id=process.id,
             sandbox=process.sandbox,

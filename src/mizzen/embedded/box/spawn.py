@@ -63,14 +63,15 @@ class Started:
     first: int
 
 
-def start(process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int]) -> Started:
-    """Fork `process` into the Pod whose pause process is `pause`; with `joined`, into that process's root.
+def start(process: Process, place: Place, pause: int, joined: int, beside: int, stdio: Sequence[int]) -> Started:
+    """Fork `process` into the Pod whose pause process is `pause`; with `joined`, into that process's root;
+    with `beside`, among that process's.
 
     Raises StartError.
     """
     report, child_report = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with report:
-        pid, first = _fork(process, place, pause, joined, stdio, child_report)
+        pid, first = _fork(process, place, pause, joined, beside, stdio, child_report)
         failure, root = _read_report(report)
     if failure:
         for one in filter(None, (pid, first)):
@@ -83,12 +84,18 @@ def start(process: Process, place: Place, pause: int, joined: int, stdio: Sequen
 
 
 def _fork(
-    process: Process, place: Place, pause: int, joined: int, stdio: Sequence[int], report: socket.socket
+    process: Process,
+    place: Place,
+    pause: int,
+    joined: int,
+    beside: int,
+    stdio: Sequence[int],
+    report: socket.socket,
 ) -> tuple[int, int]:
     """The process, and pid 1 of its own pid namespace or 0."""
     try:
         with _children_elsewhere():
-            first = _enter_pids(process, pause, joined)
+            first = _enter_pids(process, pause, joined or beside)
             pid = os.fork()
             if pid == 0:
                 _child(process, place, pause, joined, stdio, report)
@@ -110,11 +117,11 @@ def _children_elsewhere() -> Iterator[None]:
         os.close(own)
 
 
-def _enter_pids(process: Process, pause: int, joined: int) -> int:
+def _enter_pids(process: Process, pause: int, other: int) -> int:
     """Choose where the next child is born. A container sees its own processes alone, or a root in it would reach into
     the proxy beside it, and to that one's key. What runs in it is not pid 1: that would be deaf to SIGTERM."""
-    if joined or process.shares_pids:
-        _join(joined or pause, "pid", kernel.CLONE_NEWPID)
+    if other or process.shares_pids:
+        _join(other or pause, "pid", kernel.CLONE_NEWPID)
         return 0
     kernel.unshare(kernel.CLONE_NEWPID)
     first = os.fork()

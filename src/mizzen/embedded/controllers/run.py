@@ -10,6 +10,7 @@ from mizzen.embedded.controllers.cronjobs import CronJobs
 from mizzen.embedded.controllers.daemonsets import DaemonSets
 from mizzen.embedded.controllers.deployments import Deployments
 from mizzen.embedded.controllers.disruptions import Disruptions
+from mizzen.embedded.controllers.ephemeral_volumes import EphemeralVolumes
 from mizzen.embedded.controllers.garbage import Garbage
 from mizzen.embedded.controllers.jobs import Jobs
 from mizzen.embedded.controllers.leftovers import Leftovers
@@ -46,6 +47,7 @@ class Controllers:
         self._services, self._mirrors = Services(cluster, load_balancer_address), Mirrors(cluster)
         self._beginnings, self._endings = Beginnings(cluster, root_ca), Endings(cluster)
         self._volumes, self._leftovers = Volumes(cluster, volume_folder), Leftovers(cluster)
+        self._ephemeral_volumes = EphemeralVolumes(cluster)
         self._disruptions = Disruptions(cluster)
         self._garbage = Garbage(api)
         self._ready = asyncio.Event()
@@ -115,7 +117,7 @@ class Controllers:
         yield from (services.slices, services.endpoints, services.load_balancers, self._mirrors.work)
         yield from (self._deployments.work, self._replica_sets.work, self._stateful_sets.work, self._daemon_sets.work)
         yield from (self._jobs.work, self._cron_jobs.work, self._beginnings.work, self._endings.work)
-        yield from (self._volumes.work, self._leftovers.work, self._disruptions.work)
+        yield from (self._volumes.work, self._ephemeral_volumes.work, self._leftovers.work, self._disruptions.work)
 
 
 async def run(api: Api, *, root_ca: str, load_balancer_address: str | None) -> None:

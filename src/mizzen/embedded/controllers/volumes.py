@@ -16,7 +16,7 @@ from mizzen.kube.reflector import Change, Key
 
 VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 VOLUME_FOLDER = "/var/lib/mizzen/volumes"
-"""In the box, where the node makes the folders."""
+"""Where the node makes the folders, if nothing else is said."""
 PROVISIONER = "mizzen.dev/folder"
 PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 
@@ -59,7 +59,7 @@ class Volumes:
     def _volume_for(self, claim: JSON) -> JSON:
         metadata, spec = claim["metadata"], claim["spec"]
         name = f"pvc-{metadata['uid']}"
-        path = f"{self._folder}/{metadata['namespace']}_{metadata['name']}_{name}"
+        path = f"{self._folder}/{metadata['namespace']}/{metadata['name']}_{metadata['uid']}"
         reference = {key: metadata[key] for key in ("name", "namespace", "uid")}
         return {
             "metadata": {"name": name, "annotations": {PROVISIONED_BY: PROVISIONER}},

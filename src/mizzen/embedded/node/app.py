@@ -20,6 +20,7 @@ from mizzen.embedded.box.create import Box, read
 from mizzen.embedded.box.init import single_user
 from mizzen.embedded.box.messages import Inventory, Message
 from mizzen.embedded.node import payload, registration
+from mizzen.embedded.node.claims import run_claims
 from mizzen.embedded.node.container import Machine
 from mizzen.embedded.node.dns import run_dns
 from mizzen.embedded.node.dns_upstream import Upstream
@@ -283,7 +284,8 @@ def _neighbours(parts: Parts, box: Box) -> list[Coroutine[Any, Any, None]]:
     broker = parts.paths.broker_socket
     upstream = Upstream(avoid=network.DNS_ADDRESS, exchange=partial(exchange, broker))
     found = [run_services(parts.api), run_dns(parts.api, forward=upstream), run_egress(broker)]
-    return found if box.interface else [*found, run_node_ports(parts.api, broker)]
+    found.append(run_claims(parts.api, parts.paths.claims))
+    return found if box.interface else [*found, run_node_ports(parts.api, broker, parts.recorder)]
 
 
 async def _stop_or_closed(init: InitClient) -> None:

@@ -28,6 +28,7 @@ _PARTS: dict[Kind, str] = {
 @dataclass(frozen=True, slots=True)
 class Happening:
     pod: JSON
+    """Or another object, which then says its `kind`."""
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
@@ -88,7 +89,7 @@ def event(happening: Happening, name: str, node: str) -> JSON:
     metadata = happening.pod["metadata"]
     involved = {
         "apiVersion": "v1",
-        "kind": "Pod",
+        "kind": happening.pod.get("kind") or "Pod",
         "name": metadata["name"],
         "namespace": metadata["namespace"],
         "uid": metadata["uid"],

@@ -6,57 +6,71 @@ As root there is nothing to do here: the box has an address, and nftables does i
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 from mizzen.embedded.box.broker import Wanted, ask
 from mizzen.embedded.box.network import GATEWAY
+from mizzen.embedded.node.events import Recorder
 from mizzen.embedded.node.splice import splice
 from mizzen.kube.api import JSON, WELL_KNOWN, Api
 from mizzen.kube.informer import Informer
-
-log = logging.getLogger(__name__)
 
 LISTEN = "127.0.0.1"
 _RETRY = 5.0
 
 
-def wanted_ports(services: Iterable[JSON]) -> set[int]:
-    """Every TCP node port that a Service has."""
+Complaint: TypeAlias = Callable[[str], None]
+"""Takes why a Service's node port does not answer on the machine."""
+
+
+def wanted_ports(services: Iterable[JSON], protocol: str = "TCP") -> dict[int, JSON]:
+    """Every node port of this protocol, with its Service."""
     return {
-        int(port["nodePort"])
+        int(port["nodePort"]): service
         for service in services
         for port in service["spec"].get("ports") or ()
-        if port.get("nodePort") and (port.get("protocol") or "TCP") == "TCP"
+        if port.get("nodePort") and (port.get("protocol") or "TCP") == protocol
     }
 
 
-async def run_node_ports(api: Api, broker: Path) -> None:
-    """Until cancelled. A port that the machine uses otherwise is logged, and tried again."""
+async def run_node_ports(api: Api, broker: Path, recorder: Recorder) -> None:
+    """Until cancelled. A port that the machine uses otherwise is told by an event of its Service, and tried again."""
+
+    def complaint(service: JSON) -> Complaint:
+        return lambda why: recorder.warning({**service, "kind": "Service"}, "NodePortUnavailable", why)
+
     services = Informer(api, WELL_KNOWN.services)
     changed = asyncio.Event()
     services.subscribe(lambda _: changed.set())
     listening: dict[int, asyncio.Task[None]] = {}
+    told: set[int] = set()
     async with asyncio.TaskGroup() as group:
         group.create_task(services.run())
         while True:
             await changed.wait()
             changed.clear()
             wanted = wanted_ports(services.objects.values())
-            for port in listening.keys() - wanted:
+            for port in listening.keys() - wanted.keys():
                 listening.pop(port).cancel()
-            for port in wanted - listening.keys():
-                listening[port] = group.create_task(_listen(broker, port))
+            for port in wanted.keys() - listening.keys():
+                listening[port] = group.create_task(_listen(broker, port, complaint(wanted[port])))
+            for port, service in wanted_ports(services.objects.values(), "UDP").items():
+                if port not in told:
+                    told.add(port)
+                    complaint(service)(
+                        f"node port {port}/UDP answers within the cluster only: without root, TCP is relayed"
+                    )
 
 
-async def _listen(broker: Path, port: int) -> None:
+async def _listen(broker: Path, port: int, complain: Complaint) -> None:
     while True:
         try:
             listener = await asyncio.to_thread(ask, broker, Wanted(op="listen", address=LISTEN, port=port))
             break
         except OSError as error:
-            log.warning("node port %d cannot be had on the machine's %s: %s", port, LISTEN, error)
+            complain(f"node port {port} cannot be had on the machine's {LISTEN}: {error.strerror}")
             await asyncio.sleep(_RETRY)
     async with await asyncio.start_server(lambda *pair: _relay(port, *pair), sock=listener) as server:
         await server.serve_forever()

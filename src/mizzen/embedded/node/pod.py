@@ -13,7 +13,17 @@ from mizzen.embedded.box.messages import Inventory
 from mizzen.embedded.node import lifecycle
 from mizzen.embedded.node.adoption import known_facts
 from mizzen.embedded.node.execution import end_stray
-from mizzen.embedded.node.facts import ContainerFacts, Ended, Failure, Running, Waiting, facts_of, is_deleted, kinds
+from mizzen.embedded.node.facts import (
+    ContainerFacts,
+    Ended,
+    Failure,
+    Running,
+    Waiting,
+    container_named,
+    facts_of,
+    is_deleted,
+    kinds,
+)
 from mizzen.embedded.node.live import Live
 from mizzen.embedded.node.parts import Parts
 from mizzen.embedded.node.sandbox import PodSandbox
@@ -212,8 +222,9 @@ class PodWorker:
             message = text if why in ("liveness", "startup") else why
             self.parts.recorder.normal(self.pod, "Killing", message, name)
             if not self.known(name).busy:
+                probe = (container_named(self.pod, name) or {}).get(f"{why}Probe") or {}
                 self.set(name, busy=True)
-                self._spawn(self._stop(name, announced=True))
+                self._spawn(self._stop(name, announced=True, grace=probe.get("terminationGracePeriodSeconds")))
 
         return take
 
@@ -231,7 +242,8 @@ class PodWorker:
         self.live.pop(name, None)
         self.set(name, state=ended, started=False, ready=False, not_before=not_before, busy=False)
 
-    async def _stop(self, name: str, *, announced: bool = False) -> None:
+    async def _stop(self, name: str, *, announced: bool = False, grace: int | None = None) -> None:
+        """`grace`: the failed probe's own, which counts as long as the Pod itself is not ended."""
         live = self.live.get(name)
         if live is None:
             self.set(name, busy=False)
@@ -242,9 +254,9 @@ class PodWorker:
         begun = time.time()
         if self._stop_from is None and not announced:
             self._stop_from = begun
-        await live.stop(lambda: self._deadline(name, begun))
+        await live.stop(lambda: self._deadline(name, begun, grace))
 
-    def _deadline(self, name: str, begun: float) -> float:
+    def _deadline(self, name: str, begun: float, probe_grace: int | None) -> float:
         """When SIGKILL is due. `kubectl delete --force` may bring it nearer while we wait."""
         metadata, spec = self.pod["metadata"], self.pod["spec"]
         grace = metadata.get("deletionGracePeriodSeconds")
@@ -253,7 +265,7 @@ class PodWorker:
         if grace is None:
             grace = DEFAULT_GRACE
         if not is_deleted(self.pod) and not self.facts.failure:
-            return begun + float(grace)
+            return begun + float(grace if probe_grace is None else probe_grace)
         start = self._stop_from if self._stop_from is not None else begun
         least = begun + _SIDECAR_GRACE if grace and lifecycle_kind(self.pod, name) == "sidecar" else 0.0
         return max(start + float(grace), least)

@@ -8,16 +8,15 @@ import logging
 import time
 
 from mizzen.embedded.node import payload, volumes
+from mizzen.embedded.node.claims import CLAIMS
 from mizzen.embedded.node.container import PodFiles, hostname, hosts_file, resolv_conf
 from mizzen.embedded.node.fields import PodAddresses, Unresolved
 from mizzen.embedded.node.init_client import InitError
 from mizzen.embedded.node.parts import Parts
 from mizzen.embedded.node.starting import NotNow
-from mizzen.kube.api import JSON, ApiError, NotFound, Resource
+from mizzen.kube.api import JSON, ApiError, NotFound
 
 log = logging.getLogger(__name__)
-
-CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 
 _RETRY = 5.0
 _REMOVAL_LIMIT = 30.0
@@ -89,6 +88,7 @@ class PodSandbox:
             claim = await self._parts.api.get(CLAIMS, name, namespace)
         except NotFound as error:
             raise NotNow("FailedScheduling", f'persistentvolumeclaim "{name}" not found') from error
+        self.volumes.bound[name] = claim["metadata"]["uid"]
         if (claim.get("status") or {}).get("phase") != "Bound":
             requested = (claim["spec"].get("resources") or {}).get("requests") or {}
             modes = claim["spec"].get("accessModes") or ["ReadWriteOnce"]
@@ -99,6 +99,10 @@ class PodSandbox:
         """Go on with a sandbox that is there."""
         self._address, self.pid = address, pid
         self._parts.policies.known(self._pod, address)
+        for volume in self._volumes():
+            if claim := volume.get("persistentVolumeClaim"):
+                with contextlib.suppress(NotNow):  # deleted since: a container that starts again will say so
+                    await self._claim(claim["claimName"])
         await self.refresh()
 
     async def remove(self) -> None:
@@ -144,7 +148,16 @@ class PodSandbox:
                 self._refresh_at(time.time() + _RETRY)
 
     def _volumes(self) -> list[JSON]:
-        return self._pod["spec"].get("volumes") or []
+        """An `ephemeral` volume is a claim that a controller makes for this Pod."""
+        return [
+            {
+                "name": volume["name"],
+                "persistentVolumeClaim": {"claimName": f"{self._pod['metadata']['name']}-{volume['name']}"},
+            }
+            if "ephemeral" in volume
+            else volume
+            for volume in self._pod["spec"].get("volumes") or ()
+        ]
 
     def _group(self) -> int | None:
         group: int | None = (self._pod["spec"].get("securityContext") or {}).get("fsGroup")

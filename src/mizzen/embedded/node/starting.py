@@ -125,10 +125,20 @@ class Starter:
             id=f"{worker.uid}/{name}/{restarts}",
             meta=meta,
         )
+        process = msgspec.structs.replace(process, beside=self._target(container))
         process = self._limited(container, process, meta)
         # What a later `exec` needs, for a node that was started in between.
         meta["exec"] = msgspec.to_builtins(msgspec.structs.replace(process, mounts=[], argv=[], meta={}))
         return msgspec.structs.replace(process, meta=meta)
+
+    def _target(self, container: JSON) -> str:
+        """The process whose own ones `kubectl debug --target` wants to see. Raises Unresolved."""
+        target = container.get("targetContainerName")
+        if not target:
+            return ""
+        if target not in self._worker.live:
+            raise Unresolved(f"target container {target!r} is not running")
+        return self._worker.live[target].process.id
 
     def _limited(self, container: JSON, process: Process, meta: dict[str, Any]) -> Process:
         """The process in a cgroup of its own, or an event that its limits do not hold here."""

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mizzen.embedded.box import kernel
@@ -31,6 +31,8 @@ class VolumeFolders:
     claims: Path
     namespace: str
     host_paths: Sequence[Path] = ()
+    bound: dict[str, str] = field(default_factory=dict)
+    """Name of a claim → its uid, as far as the Pod's claims are known."""
 
     def folder(self, name: str) -> Path:
         return self.pod / "volumes" / name
@@ -40,11 +42,17 @@ class VolumeFolders:
         if "emptyDir" in volume or is_payload(volume):
             return self.folder(volume["name"])
         if claim := volume.get("persistentVolumeClaim"):
-            return self.claims / self.namespace / str(claim["claimName"])
+            return self._claimed(str(claim["claimName"]))
         if path := (volume.get("hostPath") or {}).get("path"):
             return self._host_path(Path(path))
         kind = next((key for key in volume if key != "name"), "nothing")
         raise Unresolved(f"volume {volume['name']!r}: {kind} is not supported by the embedded cluster")
+
+    def _claimed(self, name: str) -> Path:
+        """A later claim of the same name has another folder."""
+        if name not in self.bound:
+            raise Unresolved(f'persistentvolumeclaim "{name}" not found')
+        return self.claims / self.namespace / f"{name}_{self.bound[name]}"
 
     def _host_path(self, path: Path) -> Path:
         resolved = path.resolve()

@@ -87,7 +87,10 @@ def test_where_volumes_are(tmp_path):
     (tmp_path / "shared" / "sub").mkdir(parents=True)
     assert folders.source({"name": "e", "emptyDir": {}}) == tmp_path / "u" / "volumes" / "e"
     claim = {"name": "c", "persistentVolumeClaim": {"claimName": "data"}}
-    assert folders.source(claim) == tmp_path / "claims" / "d" / "data"
+    with pytest.raises(Unresolved, match='"data" not found'):
+        folders.source(claim)
+    folders.bound["data"] = "u1"
+    assert folders.source(claim) == tmp_path / "claims" / "d" / "data_u1"
     assert folders.source({"name": "h", "hostPath": {"path": str(tmp_path / "shared/sub")}}) == tmp_path / "shared/sub"
     with pytest.raises(Unresolved, match="MIZZEN_HOST_PATHS"):
         folders.source({"name": "h", "hostPath": {"path": "/etc"}})
