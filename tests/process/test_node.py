@@ -4,17 +4,18 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from pyroute2 import IPRoute
 
 from mizzen.embedded import cluster, images
 from mizzen.embedded.box import create
 from mizzen.embedded.box.cgroups import hierarchy
+from mizzen.embedded.node.policies import NETWORK_POLICIES
 from mizzen.embedded.paths import cluster_paths
 from mizzen.kube.api import WELL_KNOWN, ApiError, NotFound, Resource
 from mizzen.kube.http import HttpApi
@@ -321,9 +322,16 @@ async def test_claims_keep_their_content(api):
         await asyncio.sleep(0.05)
 
 
-async def test_pods_reach_servers_outside_the_cluster(api):
-    """A server on the machine, at an address that the box has no route to."""
-    outside = machine_address()
+@pytest.fixture
+def outside():
+    """An address of the machine, here of the network that these tests have for themselves: no box has a route to it."""
+    with IPRoute() as route:
+        route.addr("add", index=1, address="198.51.100.7", prefixlen=32)
+        yield "198.51.100.7"
+        route.addr("del", index=1, address="198.51.100.7", prefixlen=32)
+
+
+async def test_pods_reach_servers_outside_the_cluster_as_far_as_policies_let_them(api, outside):
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
 
     async def serve(reader, writer):
@@ -332,20 +340,24 @@ async def test_pods_reach_servers_outside_the_cluster(api):
         await writer.drain()
         writer.close()
 
+    block = {"ipBlock": {"cidr": "198.51.100.0/24", "except": ["198.51.100.7/32"]}}
+    spec = {"podSelector": {"matchLabels": {"kept": "in"}}, "egress": [{"to": [block]}], "policyTypes": ["Egress"]}
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "in"}, "spec": spec}
+    await api.create(NETWORK_POLICIES, policy, "default")
     async with await asyncio.start_server(serve, outside, 0) as server:
         port = server.sockets[0].getsockname()[1]
-        calls = f'curl -sS http://{outside}:{port}/; curl -s --max-time 5 http://{outside}:1/; echo " $?"'
-        await api.create(WELL_KNOWN.pods, pod("caller", shell(calls), restartPolicy="Never"), "default")
-        await until(api, "caller", phase("Succeeded"))
-    assert await log_of(api, "caller") in ("hello 56\n", "hello 52\n", "hello 7\n")
-    await delete(api, "caller")
-
-
-def machine_address():
-    """An address of this machine that is not loopback; dialling a datagram socket sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.99", 9))
-        except OSError:
-            pytest.skip("this machine has no network")
-        return probe.getsockname()[0]
+        calls = f'curl -sS --max-time 2 http://{outside}:{port}/; echo " $?"'
+        failing = f'curl -s --max-time 5 http://{outside}:1/; echo " $?"'
+        free = pod("free", shell(f"{calls}; {failing}"), restartPolicy="Never")
+        kept = pod("kept", shell(calls), restartPolicy="Never")
+        kept["metadata"]["labels"] = {"kept": "in"}
+        for each in (free, kept):
+            await api.create(WELL_KNOWN.pods, each, "default")
+        for name in ("free", "kept"):
+            await until(api, name, phase("Succeeded"))
+    assert (await log_of(api, "free")).split()[:2] == ["hello", "0"]
+    assert (await log_of(api, "free")).split()[2] in ("56", "52", "7")
+    assert (await log_of(api, "kept")).split()[-1] == "28"
+    await api.delete(NETWORK_POLICIES, "in", "default")
+    for name in ("free", "kept"):
+        await delete(api, name)

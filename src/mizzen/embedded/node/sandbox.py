@@ -149,15 +149,13 @@ class PodSandbox:
 
     def _volumes(self) -> list[JSON]:
         """An `ephemeral` volume is a claim that a controller makes for this Pod."""
-        return [
-            {
-                "name": volume["name"],
-                "persistentVolumeClaim": {"claimName": f"{self._pod['metadata']['name']}-{volume['name']}"},
-            }
-            if "ephemeral" in volume
-            else volume
-            for volume in self._pod["spec"].get("volumes") or ()
-        ]
+        return [self._claiming(volume) for volume in self._pod["spec"].get("volumes") or ()]
+
+    def _claiming(self, volume: JSON) -> JSON:
+        if "ephemeral" not in volume:
+            return volume
+        name = f"{self._pod['metadata']['name']}-{volume['name']}"
+        return {"name": volume["name"], "persistentVolumeClaim": {"claimName": name}}
 
     def _group(self) -> int | None:
         group: int | None = (self._pod["spec"].get("securityContext") or {}).get("fsGroup")
