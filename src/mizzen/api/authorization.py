@@ -34,6 +34,10 @@ class PolicyTargetReference(Model):
     namespace: str = ""
     """Must be empty."""
 
+    @property
+    def is_gateway(self) -> bool:
+        return (self.group, self.kind) == ("gateway.networking.k8s.io", "Gateway")
+
 
 class Source(Model):
     """Who asks: all fields that are set must hold; of a list one entry is enough."""
@@ -118,6 +122,10 @@ class AuthorizationPolicy(Object[AuthorizationPolicySpec]):
     """Who may call what."""
 
     @property
+    def targets(self) -> tuple[PolicyTargetReference, ...]:
+        return _targets(self.spec)
+
+    @property
     def dry_run(self) -> bool:
         """Only told, never enforced. What is no boolean is not one: the policy is enforced."""
         return self.metadata.annotations.get(DRY_RUN, "") in TRUE
@@ -167,3 +175,12 @@ class RequestAuthenticationSpec(Model):
 
 class RequestAuthentication(Object[RequestAuthenticationSpec]):
     """Which tokens of end users workloads accept. No token passes; a bad one does not."""
+
+    @property
+    def targets(self) -> tuple[PolicyTargetReference, ...]:
+        return _targets(self.spec)
+
+
+def _targets(spec: AuthorizationPolicySpec | RequestAuthenticationSpec) -> tuple[PolicyTargetReference, ...]:
+    """The list, or the older single one; () for a policy that selects by labels."""
+    return spec.target_refs or ((spec.target_ref,) if spec.target_ref is not None else ())

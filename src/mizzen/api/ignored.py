@@ -92,12 +92,14 @@ _DESTINATION_RULE = (
     ),
 )
 
-_TARGETS = "the Kubernetes Gateway API, whose objects can be targets, is not served yet; write a selector"
+_WAYPOINTS = (
+    "policies for it are enforced by waypoints, and there are none; write a selector for the Pods, or target a Gateway"
+)
 _SECURITY = (
     *(
-        Entry(kind=kind, path=f"spec.{field}", reason=_TARGETS)
+        Entry(kind=kind, path=f"spec.{field}.kind", reason=_WAYPOINTS, except_values=("Gateway",))
         for kind in ("RequestAuthentication", "AuthorizationPolicy")
-        for field in ("targetRef", "targetRefs")
+        for field in ("targetRef", "targetRefs[]")
     ),
     Entry(
         kind="RequestAuthentication",

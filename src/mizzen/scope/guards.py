@@ -1,8 +1,8 @@
 """What guards a workload: which AuthorizationPolicies and RequestAuthentications apply to it, and whom they ask.
 
 https://istio.io/latest/docs/concepts/security/#authorization
-Policies of the root namespace and of the workload's own add up; a selector narrows them. Targets (of the Gateway API)
-are none of these workloads.
+Policies of the root namespace and of the workload's own add up; a selector narrows them. One with targets is for the
+gateways of its own namespace that have a target's name as a label, and for nobody else.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from typing import Any, Literal, TypeVar
 
 from mizzen.api.authorization import AuthorizationPolicy, JWTRule, RequestAuthentication
 from mizzen.api.base import Problem
+from mizzen.api.core import Pod
 from mizzen.api.legality.authorization import authorization_policy
 from mizzen.api.legality.request_authentication import key_set
 from mizzen.api.mesh import MeshConfig
 from mizzen.scope.model import Authorizer, Guards
 from mizzen.scope.problems import problem
 from mizzen.scope.services import Catalog, catalog
-from mizzen.scope.snapshot import KeySet, Snapshot, Table
+from mizzen.scope.snapshot import KeySet, Snapshot, Table, by_namespace
 
-UNTRANSLATABLE, NO_PROVIDER, NO_KEYS = "MZ0110", "MZ0111", "MZ0112"
+UNTRANSLATABLE, NO_PROVIDER, NO_KEYS, NO_TARGET = "MZ0110", "MZ0111", "MZ0112", "MZ0113"
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+"""The label of a gateway's Pods: the name of the Gateway that they are."""
 _KINDS: Mapping[str, Literal["http", "grpc"]] = {"envoyExtAuthzHttp": "http", "envoyExtAuthzGrpc": "grpc"}
 Labels = frozenset[tuple[str, str]]
 P = TypeVar("P", AuthorizationPolicy, RequestAuthentication)
@@ -40,25 +43,29 @@ def _applying(snapshot: Snapshot, kind: type[P], namespace: str, labels: Labels)
     """Those of the root namespace first, then of the workload's own; oldest first."""
     tables = snapshot.table(kind).grouped(by_selection)
     spaces = dict.fromkeys((snapshot.mesh.root_namespace, namespace))
-    return tuple(one for space in spaces for one in _selecting(tables, space, labels))
+    return tuple(one for space in spaces for one in _selecting(tables, space, namespace, labels))
 
 
 def by_selection(policy: AuthorizationPolicy | RequestAuthentication) -> Iterable[Hashable]:
     """Its namespace, and one of the labels that it asks for (None: any workload will do): so that a workload meets
-    few policies that are not for it. Nothing for those with targets."""
-    spec = policy.spec
-    if spec.target_ref is None and not spec.target_refs:
-        asked = spec.selector.match_labels if spec.selector else {}
-        yield policy.metadata.namespace, min(asked.items(), default=None)
+    few policies that are not for it. Of targets that cannot be honoured: nothing."""
+    space = policy.metadata.namespace
+    if policy.targets:
+        return {(space, (GATEWAY_NAME, name)) for name in _gateways(policy)}
+    asked = policy.spec.selector.match_labels if policy.spec.selector else {}
+    return ((space, min(asked.items(), default=None)),)
 
 
-def _selecting(tables: Mapping[Hashable, tuple[P, ...]], space: str, labels: Labels) -> list[P]:
+def _selecting(tables: Mapping[Hashable, tuple[P, ...]], space: str, namespace: str, labels: Labels) -> list[P]:
     met = chain.from_iterable(tables.get((space, label), ()) for label in (None, *labels))
-    return sorted((one for one in met if _selects(one, labels)), key=lambda one: one.age_key)
+    return sorted((one for one in met if _selects(one, namespace, labels)), key=lambda one: one.age_key)
 
 
-def _selects(policy: AuthorizationPolicy | RequestAuthentication, labels: Labels) -> bool:
+def _selects(policy: AuthorizationPolicy | RequestAuthentication, namespace: str, labels: Labels) -> bool:
+    if policy.targets:
+        return policy.namespace == namespace
     return policy.spec.selector is None or policy.spec.selector.match_labels.items() <= labels
+
 
 
 def _asks(policies: Iterable[AuthorizationPolicy]) -> bool:
@@ -148,18 +155,41 @@ def policy_problems(snapshot: Snapshot) -> Iterator[Problem]:
     """What is wrong with policies, whoever they apply to."""
     for policy in snapshot.table(AuthorizationPolicy):
         yield from snapshot.memo(_unmatchable, policy)
+        yield from _targetless(snapshot, policy)
     for authentication in snapshot.table(RequestAuthentication):
         yield from _keyless(snapshot, authentication)
+        yield from _targetless(snapshot, authentication)
 
 
 def _unmatchable(policy: AuthorizationPolicy) -> tuple[Problem, ...]:
     """What only an object that was not validated can have."""
-    note = "What cannot be matched never allows, and always denies."
     return tuple(
-        problem(policy, UNTRANSLATABLE, found.path, f"{found.message}. {note}", "error")
+        problem(policy, UNTRANSLATABLE, found.path, f"{found.message}. {_meaning(found.path)}", "error")
         for found in authorization_policy(policy)
         if found.level == "error"
     )
+
+
+def _meaning(path: str) -> str:
+    if path.startswith("spec.targetRef"):
+        return "This target gets no policy."
+    return "What cannot be matched never allows, and always denies."
+
+
+def _targetless(snapshot: Snapshot, policy: AuthorizationPolicy | RequestAuthentication) -> Iterator[Problem]:
+    pods = snapshot.table(Pod).grouped(by_namespace).get(policy.namespace, ()) if policy.targets else ()
+    there = {pod.metadata.labels.get(GATEWAY_NAME) for pod in pods}
+    for index, target in enumerate(policy.targets):
+        path = f"spec.targetRefs[{index}]" if policy.spec.target_refs else "spec.targetRef"
+        if not target.is_gateway:
+            message = f"A policy for a {target.kind} is enforced by a waypoint, and there are none: this one is not."
+            yield problem(policy, NO_TARGET, path, message, "error")
+        elif target.name not in there:
+            message = (
+                f"No Pod of namespace {policy.namespace} has the label {GATEWAY_NAME}: {target.name}, so nothing is "
+                "guarded by this policy yet."
+            )
+            yield problem(policy, NO_TARGET, path, message)
 
 
 def _keyless(snapshot: Snapshot, policy: RequestAuthentication) -> Iterator[Problem]:

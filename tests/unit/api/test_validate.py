@@ -229,11 +229,12 @@ def test_unreachable_rules_are_warned_of() -> None:
 
 
 @pytest.mark.parametrize("kind", SECURITY)
-def test_targets_are_refused_with_the_reason(kind: str) -> None:
+def test_targets_other_than_gateways_are_refused_with_the_reason(kind: str) -> None:
     assert validate(document(kind, "{}", "security.istio.io/v1")) == ()
     target = "{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}]}"
-    (found,) = validate(document(kind, target, "security.istio.io/v1"))
-    assert (found.code, found.level) == (NOT_HONOURED, "error") and "Gateway API" in found.message
+    assert validate(document(kind, target, "security.istio.io/v1")) == ()
+    (found,) = validate(document(kind, "{targetRef: {kind: Service, name: a}}", "security.istio.io/v1"))
+    assert (found.code, found.path) == (NOT_HONOURED, "spec.targetRef.kind") and "waypoint" in found.message
 
 
 @pytest.mark.parametrize(

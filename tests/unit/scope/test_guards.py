@@ -60,6 +60,50 @@ def test_root_namespace_and_own_add_up_and_selectors_narrow() -> None:
     assert names(snapshot, "istio-system", app="web") == ["everywhere", "some-everywhere"]
 
 
+GATEWAYS = """
+apiVersion: v1
+kind: Pod
+metadata: {name: door-1, labels: {gateway.networking.k8s.io/gateway-name: door}}
+spec: {containers: [{name: a}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: at-doors}
+spec:
+  targetRefs:
+  - {group: gateway.networking.k8s.io, kind: Gateway, name: window}
+  - {group: gateway.networking.k8s.io, kind: Gateway, name: door}
+  rules: [{}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: at-one}
+spec: {targetRef: {group: gateway.networking.k8s.io, kind: Gateway, name: door}, rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: by-root, namespace: istio-system}
+spec: {targetRef: {group: gateway.networking.k8s.io, kind: Gateway, name: door}, rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: of-all}
+spec: {rules: [{}]}
+"""
+
+
+def test_targets_are_gateways_of_the_policys_own_namespace() -> None:
+    snapshot = world(GATEWAYS)
+    labelled = {"gateway.networking.k8s.io/gateway-name": "door"}
+    assert names(snapshot, "default", **labelled) == ["at-doors", "at-one", "of-all"]
+    assert names(snapshot, "default", app="web") == ["of-all"]
+    assert names(snapshot, "other", **labelled) == []
+    found = {(one.name, one.path): one.message for one in policy_problems(snapshot)}
+    assert [one.level for one in policy_problems(world(APPLYING)) if one.name == "targeted"] == ["error"]
+    assert found.keys() == {("at-doors", "spec.targetRefs[0]"), ("by-root", "spec.targetRef")}
+    assert "gateway-name: window" in found["at-doors", "spec.targetRefs[0]"]
+
+
 def test_a_policy_for_others_changes_nothing_here() -> None:
     """The scope is the same object, so that nothing is translated again."""
     snapshot = world(APPLYING)
