@@ -18,6 +18,7 @@ from control_planes import Cluster, certificate, cluster, endpoint_slice, istiod
 from envoys import Envoy, bootstrap, envoy, until, upstream_tls
 from mizzen.agent.certificates import KeyPair
 from mizzen.agent.sds import Secrets, serve_secrets
+<<<<<<< HEAD
 from mizzen.ca.authority import (
     join,
     new_key,
@@ -27,17 +28,31 @@ from mizzen.ca.authority import (
 )
 from mizzen.ca.spiffe import Identity
 from mizzen.controlplane.app import ControlPlane
+=======
+from mizzen.api.authorization import Rule
+from mizzen.ca.authority import new_key, private_key_pem, signing_request
+from mizzen.ca.messages import CA_METHOD, IstioCertificateRequest, IstioCertificateResponse
+from mizzen.controlplane.app import ControlPlane, Ports, Settings
+>>>>>>> 43d1aaf (A refusal stands in the status of the objects it follows from; a policy that cannot be read fails closed)
 from mizzen.controlplane.watching import MESH_KINDS
 from mizzen.envoy.resources import LISTENER, ROUTES
 from mizzen.kube.api import WELL_KNOWN, AlreadyExists
+<<<<<<< HEAD
+=======
+from mizzen.kube.memory import MemoryApi
+from mizzen.scope.guards import guards
+>>>>>>> 43d1aaf (A refusal stands in the status of the objects it follows from; a policy that cannot be read fails closed)
 
 pytestmark = [pytest.mark.process, pytest.mark.root]
 VIRTUAL_SERVICES = next(one for one in MESH_KINDS.values() if one.kind == "VirtualService")
 
 
-def virtual_service(timeout: str, host: str = "reviews") -> dict[str, Any]:
+def virtual_service(timeout: str, host: str = "reviews", path: str = "") -> dict[str, Any]:
+    """`path`: a regular expression, which nobody validates here."""
     metadata = {"name": "reviews", "namespace": "default", "generation": 1}
-    rule = {"timeout": timeout, "route": [{"destination": {"host": host}}]}
+    rule: dict[str, Any] = {"timeout": timeout, "route": [{"destination": {"host": host}}]}
+    if path:
+        rule["match"] = [{"uri": {"regex": path}}]
     spec = {"hosts": ["reviews"], "http": [rule]}
     return {
         "apiVersion": "networking.istio.io/v1",
@@ -92,6 +107,14 @@ async def test_a_proxy_from_certificate_to_configuration(tmp_path: Path) -> None
             await until(lambda: status(api) is not None)
             assert status(api)["conditions"][0]["reason"] == "Reconciled"
 
+            await api.replace(VIRTUAL_SERVICES, virtual_service("10s", path="a("), "default")
+            await until(lambda: reason(api) == "RejectedByProxies")
+            told = status(api)["conditions"][0]["message"]
+            assert "1 proxy (web-1.default) refused the route table 9080" in told and "missing )" in told
+            assert timeout() == "10s", "it keeps what it had"
+            await api.replace(VIRTUAL_SERVICES, virtual_service("10s"), "default")
+            await until(lambda: reason(api) == "Reconciled")
+
             before = sent(plane)
             await api.replace(WELL_KNOWN.endpointslices, endpoint_slice("reviews", "10.1.0.1", "10.1.0.2"), "default")
             await until(lambda: sent(plane) != before and synced(plane))
@@ -119,7 +142,46 @@ def status(api: Cluster) -> dict[str, Any] | None:
     return api._objects[VIRTUAL_SERVICES]["default", "reviews"].get("status")
 
 
+<<<<<<< HEAD
 async def test_a_proxy_with_another_pods_certificate_is_refused(tmp_path: Path) -> None:
+=======
+def reason(api: Cluster) -> str:
+    return str((status(api) or {}).get("conditions", [{}])[0].get("reason", ""))
+
+
+async def test_a_policy_that_cannot_be_read_denies(private_network) -> None:
+    """Stored past validation, before istiod started: what it would apply to is closed, and its status says so."""
+    api = await cluster()
+    kind = next(one for one in MESH_KINDS.values() if one.kind == "AuthorizationPolicy")
+    spec = {"selector": {"matchLabels": {"app": "web"}}, "action": "ALLOW", "rules": "all"}
+    metadata = {"name": "broken", "namespace": "default", "generation": 1}
+    await api.create(
+        kind, {"apiVersion": "security.istio.io/v1", "kind": kind.kind, "metadata": metadata, "spec": spec}, "default"
+    )
+
+    def condition() -> dict[str, Any]:
+        stored = api._objects[kind]["default", "broken"].get("status") or {}
+        return dict(stored.get("conditions", [{}])[0])
+
+    async with istiod(api) as plane:
+        guarding = guards(plane.snapshot, "default", frozenset({("app", "web")}))
+        assert [(one.name, one.spec.action, one.spec.rules) for one in guarding.policies] == [
+            ("broken", "DENY", (Rule(),))
+        ]
+        assert guards(plane.snapshot, "default", frozenset({("app", "other")})).policies == ()
+        await until(lambda: condition().get("status") == "False")
+        assert "everything that it would apply to is denied" in condition()["message"]
+        right = {"rules": [{}]}
+        await api.patch(kind, "broken", {"spec": right, "metadata": {"generation": 2}}, "default")
+        await until(lambda: condition().get("status") == "True")
+        await api.patch(kind, "broken", {"spec": {"rules": "all"}, "metadata": {"generation": 3}}, "default")
+        await until(lambda: condition().get("status") == "False")
+        assert "the one before stays in force" in condition()["message"]
+        assert guards(plane.snapshot, "default", frozenset({("app", "web")})).policies[0].spec.action == "ALLOW"
+
+
+async def test_a_proxy_with_another_pods_certificate_is_refused(private_network, tmp_path: Path) -> None:
+>>>>>>> 43d1aaf (A refusal stands in the status of the objects it follows from; a policy that cannot be read fails closed)
     api = await cluster()
     await api.create(WELL_KNOWN.pods, pod("bank-1", "bank", "bank"), "default")
     async with istiod(api) as plane:

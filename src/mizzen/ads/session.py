@@ -294,6 +294,7 @@ class DeltaSession:
         waiting: set[str] = set()
         for name in sorted(state.pending):
             resource = find(self._layers or (), url, name)
+            self._forget_refusal(url, name, resource)
             if resource is not None:
                 if self._due(url, state, resource):
                     resources.append(resource)
@@ -307,6 +308,12 @@ class DeltaSession:
         state.pending = waiting
         state.asked.clear()
         return resources, removed
+
+    def _forget_refusal(self, url: str, name: str, resource: Resource | None) -> None:
+        """That of a version which is no longer wanted."""
+        refusal = self.refused.get((url, name))
+        if refusal is not None and (resource is None or resource.version != refusal.version):
+            del self.refused[url, name]
 
     def _due(self, url: str, state: _Type, resource: Resource) -> bool:
         refusal = self.refused.get((url, resource.name))

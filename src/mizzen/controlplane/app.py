@@ -34,6 +34,7 @@ from mizzen.controlplane.fleet import Fleet
 from mizzen.controlplane.ingress_status import IngressStatusWriter
 from mizzen.controlplane.keys import KeyFetcher
 from mizzen.controlplane.push import Pace, touched
+from mizzen.controlplane.refusals import refusals
 from mizzen.controlplane.rights import SecretRights
 from mizzen.controlplane.status import StatusWriter
 from mizzen.controlplane.watching import SETTINGS, Watching
@@ -109,6 +110,7 @@ class ControlPlane:
         self._publishers: tuple[trust.RootPublisher | WebhookKeeper, ...] = ()
         self._pace = Pace()
         self._judgeable = asyncio.Event()
+        self.fleet.refusals_changed = self._judgeable.set
         self._injector: tuple[object, InjectorSettings] | None = None
 
     async def run(self) -> None:
@@ -224,6 +226,8 @@ class ControlPlane:
             began = self._began
             self._changed.clear()
             learned, self._learnings = self._learnings, []
+            if self._watching.take_unread():
+                self._judgeable.set()
             self.push([*self._watching.take(), *learned], began)
 
     def push(self, changes: list[Change], began: float) -> None:
@@ -242,7 +246,7 @@ class ControlPlane:
             await self._judgeable.wait()
             await self.fleet.at_rest(JUDGED_WITHIN)
             self._judgeable.clear()
-            problems = self.fleet.views.problems()
+            problems = {*self.fleet.views.problems(), *refusals(self.fleet.refusals())}
             self._status.settle(self.snapshot, problems, self._watching.undecodable)
             self._ingresses.settle(self.snapshot, problems)
 

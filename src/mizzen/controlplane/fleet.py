@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from mizzen.api.core import Pod
 from mizzen.ca.spiffe import Identity
 from mizzen.controlplane.histogram import Histogram
 from mizzen.controlplane.push import Touched
+from mizzen.controlplane.refusals import Refusal
 from mizzen.controlplane.views import View, Views
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.view import Proxy
@@ -42,6 +43,8 @@ class Connected:
     since: float
     """Seconds since the epoch."""
     layers: Layers = ()
+    refused: frozenset[tuple[str, str]] = frozenset()
+    """Types and names of what it did not take when it last said something."""
 
 
 @dataclass(slots=True)
@@ -60,6 +63,8 @@ class Fleet:
         self.latency = Histogram()
         """Seconds from a watch event to the last proxy's acknowledgement."""
         self.pushes = 0
+        self.refusals_changed: Callable[[], None] = lambda: None
+        """Called when a proxy refuses something, or no longer does."""
         self._changes: list[_Change] = []
         self._moved = asyncio.Event()
         self._rest = asyncio.Event()
@@ -103,11 +108,23 @@ class Fleet:
             return
         if stream.session.settled:
             self._settled(member, time.monotonic())
+        if member.refused != (refused := frozenset(stream.session.refused)):
+            member.refused = refused
+            self.refusals_changed()
+
+    def refusals(self) -> Iterator[Refusal]:
+        """What every proxy does not take."""
+        for member in self.connected.values():
+            name, scopes = f"{member.proxy.name}.{member.proxy.namespace}", self.views.scopes(member.views)
+            for (url, resource), refusal in member.stream.session.refused.items():
+                yield Refusal(name, url, resource, refusal.message, scopes)
 
     def leave(self, stream: Stream) -> None:
         member = self.connected.pop(stream)
         self.views.leave(member.views)
         self._settled(member, None)
+        if member.refused:
+            self.refusals_changed()
         log.info("proxy %s disconnected", stream.node.id)
 
     # What the control plane tells

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from mizzen.analysis import findings
 from mizzen.api.base import Object, Problem
-from mizzen.controlplane.watching import MESH_KINDS, Kind
+from mizzen.controlplane.refusals import REFUSED
+from mizzen.controlplane.watching import MESH_KINDS, Kind, Unreadable
 from mizzen.kube.api import Api, ApiError, Conflict, NotFound, WriteOptions
 from mizzen.kube.reflector import Key
 from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.standins import MEANING
 
 JSON: TypeAlias = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ def wanted_status(generation: int, problems: Iterable[Problem]) -> JSON:
     condition = {
         "type": CONDITION,
         "status": "False" if failed else "True",
-        "reason": "Problems" if failed else "ReconciledWithWarnings" if found else "Reconciled",
+        "reason": _reason(found) if failed else "ReconciledWithWarnings" if found else "Reconciled",
         "message": "; ".join(f"{one.path}: {one.message}" if one.path else one.message for one in found),
         "observedGeneration": generation,
     }
@@ -46,6 +48,10 @@ def wanted_status(generation: int, problems: Iterable[Problem]) -> JSON:
         "conditions": [condition],
         **({"validationMessages": messages} if messages else {}),
     }
+
+
+def _reason(problems: Iterable[Problem]) -> str:
+    return "RejectedByProxies" if any(problem.code == REFUSED for problem in problems) else "Problems"
 
 
 def _ordered(problems: Iterable[Problem]) -> list[Problem]:
@@ -78,24 +84,22 @@ class StatusWriter:
         self._changed = asyncio.Event()
 
     def settle(
-        self, snapshot: Snapshot, problems: Iterable[Problem], undecodable: Mapping[tuple[Kind, Key], str]
+        self, snapshot: Snapshot, problems: Iterable[Problem], undecodable: Mapping[tuple[Kind, Key], Unreadable]
     ) -> None:
         """What every object's status is to say at this snapshot."""
         by_object: dict[tuple[str, str, str], list[Problem]] = {}
         for problem in {*problems, *findings(snapshot)}:
             by_object.setdefault((problem.kind, problem.namespace, problem.name), []).append(problem)
         before, self._judged = self._judged, {}
-        for kind in MESH_KINDS:
-            for obj in snapshot.table(kind):
-                assert isinstance(obj, Object)
-                key = (kind, (obj.namespace, obj.name))
-                found = _ordered(by_object.get((kind.__name__, obj.namespace, obj.name), ()))
-                if reason := undecodable.get(key):
-                    found = [*found, _unread(kind, obj, reason)]
-                self._judged[key] = verdict = (obj, found)
-                known = before.get(key)
-                if known is None or known[0] is not obj or known[1] != found:
-                    self._judge(key, *verdict)
+        for key, obj in _objects(snapshot, undecodable):
+            kind, (namespace, name) = key
+            found = _ordered(by_object.get((kind.__name__, namespace, name), ()))
+            if unread := undecodable.get(key):
+                found = [_unread(kind, unread)]
+            self._judged[key] = verdict = (obj, found)
+            known = before.get(key)
+            if known is None or known[0] is not obj or known[1] != found:
+                self._judge(key, *verdict)
         for gone in before.keys() - self._judged.keys():
             self._wanted.pop(gone, None)
             self._written.pop(gone, None)
@@ -139,13 +143,32 @@ class StatusWriter:
             self._changed.set()
 
 
-def _unread(kind: Kind, obj: Object[Any], reason: str) -> Problem:
+def _objects(
+    snapshot: Snapshot, undecodable: Mapping[tuple[Kind, Key], Unreadable]
+) -> Iterator[tuple[tuple[Kind, Key], Object[Any]]]:
+    """All stored objects of the mesh's kinds, also those that cannot be read."""
+    for kind in MESH_KINDS:
+        for obj in snapshot.table(kind):
+            assert isinstance(obj, Object)
+            key = (kind, (obj.namespace, obj.name))
+            if key not in undecodable:
+                yield key, obj
+    for key, one in undecodable.items():
+        if key[0] in MESH_KINDS:
+            yield key, Object[Any](metadata=one.metadata, spec=None, status=one.status)
+
+
+def _unread(kind: Kind, unread: Unreadable) -> Problem:
+    if unread.kept:
+        message = f"The newest version cannot be read ({unread.reason}); the one before stays in force."
+    else:
+        message = f"It cannot be read: {unread.reason}. {MEANING.get(kind, 'It is not in force.')}"
     return Problem(
         code="IST0106",
         level="error",
         kind=kind.__name__,
-        namespace=obj.namespace,
-        name=obj.name,
+        namespace=unread.metadata.namespace,
+        name=unread.metadata.name,
         path="",
-        message=f"The newest version cannot be read ({reason}); the one before stays in force.",
+        message=message,
     )

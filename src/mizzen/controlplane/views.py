@@ -99,6 +99,10 @@ class Views:
         kept = [self._kept[view] for view in views]
         return (*(one.resources for one in kept), *(one.endpoints for one in kept if one.clusters))
 
+    def scopes(self, views: Iterable[View]) -> tuple[Scope, ...]:
+        """What proxies of these views are told follows from."""
+        return tuple(self._kept[view].scope for view in views)
+
     def problems(self) -> frozenset[Problem]:
         """What all views together find wrong."""
         return frozenset(problem for kept in self._kept.values() for problem in kept.scope.problems)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from mizzen.api import base, core
 from mizzen.api.apps import ReplicaSet
@@ -18,6 +18,7 @@ from mizzen.kube.reflector import Change as Observed
 from mizzen.kube.reflector import Key, same_intent
 from mizzen.scope.credentials import KEYS
 from mizzen.scope.snapshot import MESH_CONFIG_MAP, SYSTEM_NAMESPACE, WATCHED, Change
+from mizzen.scope.standins import stand_in
 
 JSON: TypeAlias = dict[str, Any]
 Kind: TypeAlias = type[base.Resource]
@@ -90,14 +91,27 @@ _REDUCED: dict[Kind, Callable[[JSON], JSON]] = {
 }
 
 
+class Unreadable(NamedTuple):
+    """A stored object that cannot be read as its kind."""
+
+    metadata: base.Metadata
+    status: JSON | None
+    reason: str
+    kept: bool
+    """An older version is still in force."""
+
+
 class Watching:
     """Informers of all kinds. `pending` gathers what changed since `take`; `wake` is called when there is something."""
 
     def __init__(self, api: Api, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._pending: list[Change] = []
-        self.undecodable: dict[tuple[Kind, Key], str] = {}
-        """Why a stored object is not in force."""
+        self.undecodable: dict[tuple[Kind, Key], Unreadable] = {}
+        """Stored objects that are not in force as they are."""
+        self._news_of_unread = False
+        self._read: set[tuple[Kind, Key]] = set()
+        """Objects of which a version could be read."""
         self.informers: dict[Kind, Informer] = {}
         for kind, resource in {**CORE_KINDS, **MESH_KINDS}.items():
             namespace = SYSTEM_NAMESPACE if kind is core.ConfigMap else None
@@ -111,6 +125,11 @@ class Watching:
         """What changed since the last call."""
         taken, self._pending = self._pending, []
         return taken
+
+    def take_unread(self) -> bool:
+        """Whether `undecodable` changed since the last call."""
+        news, self._news_of_unread = self._news_of_unread, False
+        return news
 
     async def synced(self) -> None:
         for informer in self.informers.values():
@@ -130,14 +149,26 @@ class Watching:
         self._wake()
 
     def _typed(self, kind: Kind, change: Observed) -> Change | None:
-        """None for an object that cannot be read: what was in force before stays so."""
+        """None for an object that cannot be read: what was in force before stays so. Without anything before, a policy
+        has something that stands in for it."""
         namespace, name = change.key
-        self.undecodable.pop((kind, change.key), None)
+        if self.undecodable.pop((kind, change.key), None) is not None:
+            self._news_of_unread = True
         if change.new is None:
+            self._read.discard((kind, change.key))
             return Change(kind, namespace, name, None)
         try:
-            return Change(kind, namespace, name, convert(change.new, kind))
+            typed = convert(change.new, kind)
         except Undecodable as error:
             log.warning("%s %s.%s cannot be read: %s", kind.__name__, name, namespace, error)
-            self.undecodable[kind, change.key] = str(error)
-            return None
+            return self._unread(kind, change.key, change.new, str(error))
+        self._read.add((kind, change.key))
+        return Change(kind, namespace, name, typed)
+
+    def _unread(self, kind: Kind, key: Key, document: JSON, reason: str) -> Change | None:
+        self._news_of_unread = True
+        metadata = convert(document["metadata"], base.Metadata)
+        replaced = (kind, key) not in self._read
+        self.undecodable[kind, key] = Unreadable(metadata, document.get("status"), reason, kept=not replaced)
+        found = stand_in(kind, metadata, document) if replaced else None
+        return Change(kind, *key, found) if found is not None else None

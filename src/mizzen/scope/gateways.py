@@ -13,7 +13,7 @@ from mizzen.api.base import Model, Problem
 from mizzen.api.networking import HTTPDirectResponse, HTTPRoute, L4MatchAttributes
 from mizzen.scope.credentials import Secrets, Unusable, credentials
 from mizzen.scope.hosts import bracketed, intersection, specificity, subset_of
-from mizzen.scope.model import Credential, Host, Protocol, RouteTable, Rule, Server, Subset, TcpRule, TlsServer
+from mizzen.scope.model import Credential, Host, Protocol, RouteTable, Rule, Server, Source, Subset, TcpRule, TlsServer
 from mizzen.scope.opened import ANY_ADDRESS, Opened
 from mizzen.scope.passing import passing_rules
 from mizzen.scope.problems import problem
@@ -64,7 +64,9 @@ def servers(kept: Iterable[Opened], answers: Answers) -> Served:
         if members[0].protocol.is_http:
             table = _route_table(bind, port, members, answers)
             tables.append(table)
-            listeners.append(Server(bind=bind, port=port, protocol=Protocol.HTTP, route=table.name))
+            listeners.append(
+                Server(bind=bind, port=port, protocol=Protocol.HTTP, route=table.name, sources=_sources(members))
+            )
             continue
         encrypted = decrypted(
             [one for one in members if one.protocol.is_tls and not (one.passthrough or one.auto_passthrough)], answers
@@ -75,11 +77,23 @@ def servers(kept: Iterable[Opened], answers: Answers) -> Served:
         rules = tuple(_unclaimed(_connection_rules(members, answers), encrypted.servers))
         if rules or encrypted.servers:
             listeners.append(
-                Server(bind=bind, port=port, protocol=members[0].protocol, tcp=rules, tls=tuple(encrypted.servers))
+                Server(
+                    bind=bind,
+                    port=port,
+                    protocol=members[0].protocol,
+                    tcp=rules,
+                    tls=tuple(encrypted.servers),
+                    sources=_sources(members),
+                )
             )
     return Served(
         servers=tuple(listeners), routes=tuple(tables), credentials=tuple(found.values()), problems=tuple(problems)
     )
+
+
+def _sources(members: Iterable[Opened]) -> tuple[Source, ...]:
+    gateways = dict.fromkeys((one.gateway.namespace, one.gateway.name) for one in members)
+    return tuple(Source(kind="Gateway", namespace=namespace, name=name) for namespace, name in gateways)
 
 
 def _unclaimed(rules: Iterable[TcpRule], claimed: Iterable[TlsServer]) -> Iterator[TcpRule]:

@@ -86,6 +86,11 @@ class Source(Model):
     def __str__(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.name}"
 
+    @property
+    def whole(self) -> Source:
+        """The object, whichever of its rules it was."""
+        return Source(kind=self.kind, namespace=self.namespace, name=self.name)
+
 
 class Destination(Model):
     """Where a share of the traffic goes: an outbound cluster by name, and the route destination that asked for it."""
@@ -284,6 +289,8 @@ class Server(Model):
     """HTTP: RouteTable `http.PORT`."""
     tcp: tuple[TcpRule, ...] = ()
     tls: tuple[TlsServer, ...] = ()
+    sources: tuple[Source, ...] = ()
+    """The Gateways."""
 
 
 class Authorizer(Model):
