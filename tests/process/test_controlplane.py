@@ -18,7 +18,7 @@ from control_planes import Cluster, certificate, cluster, endpoint_slice, istiod
 from envoys import Envoy, bootstrap, envoy, until, upstream_tls
 from mizzen.agent.certificates import KeyPair
 from mizzen.agent.sds import Secrets, serve_secrets
-<<<<<<< HEAD
+from mizzen.api.authorization import Rule
 from mizzen.ca.authority import (
     join,
     new_key,
@@ -28,20 +28,10 @@ from mizzen.ca.authority import (
 )
 from mizzen.ca.spiffe import Identity
 from mizzen.controlplane.app import ControlPlane
-=======
-from mizzen.api.authorization import Rule
-from mizzen.ca.authority import new_key, private_key_pem, signing_request
-from mizzen.ca.messages import CA_METHOD, IstioCertificateRequest, IstioCertificateResponse
-from mizzen.controlplane.app import ControlPlane, Ports, Settings
->>>>>>> 43d1aaf (A refusal stands in the status of the objects it follows from; a policy that cannot be read fails closed)
 from mizzen.controlplane.watching import MESH_KINDS
 from mizzen.envoy.resources import LISTENER, ROUTES
 from mizzen.kube.api import WELL_KNOWN, AlreadyExists
-<<<<<<< HEAD
-=======
-from mizzen.kube.memory import MemoryApi
 from mizzen.scope.guards import guards
->>>>>>> 43d1aaf (A refusal stands in the status of the objects it follows from; a policy that cannot be read fails closed)
 
 pytestmark = [pytest.mark.process, pytest.mark.root]
 VIRTUAL_SERVICES = next(one for one in MESH_KINDS.values() if one.kind == "VirtualService")
@@ -142,9 +132,6 @@ def status(api: Cluster) -> dict[str, Any] | None:
     return api._objects[VIRTUAL_SERVICES]["default", "reviews"].get("status")
 
 
-<<<<<<< HEAD
-async def test_a_proxy_with_another_pods_certificate_is_refused(tmp_path: Path) -> None:
-=======
 def reason(api: Cluster) -> str:
     return str((status(api) or {}).get("conditions", [{}])[0].get("reason", ""))
 
@@ -180,8 +167,7 @@ async def test_a_policy_that_cannot_be_read_denies(private_network) -> None:
         assert guards(plane.snapshot, "default", frozenset({("app", "web")})).policies[0].spec.action == "ALLOW"
 
 
-async def test_a_proxy_with_another_pods_certificate_is_refused(private_network, tmp_path: Path) -> None:
->>>>>>> 43d1aaf (A refusal stands in the status of the objects it follows from; a policy that cannot be read fails closed)
+async def test_a_proxy_with_another_pods_certificate_is_refused(tmp_path: Path) -> None:
     api = await cluster()
     await api.create(WELL_KNOWN.pods, pod("bank-1", "bank", "bank"), "default")
     async with istiod(api) as plane:

@@ -67,6 +67,9 @@ def _selects(policy: AuthorizationPolicy | RequestAuthentication, namespace: str
     return policy.spec.selector is None or policy.spec.selector.match_labels.items() <= labels
 
 
+def _gateways(policy: AuthorizationPolicy | RequestAuthentication) -> list[str]:
+    return [target.name for target in policy.targets if target.is_gateway]
+
 
 def _asks(policies: Iterable[AuthorizationPolicy]) -> bool:
     return any(policy.spec.action == "CUSTOM" for policy in policies)
