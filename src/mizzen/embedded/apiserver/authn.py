@@ -5,7 +5,9 @@ What they may do is decided in authorization.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from mizzen.embedded.apiserver import errors
@@ -14,6 +16,7 @@ from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.embedded.apiserver.tokens import API_AUDIENCES, BadToken, Claims, TokenIssuer
 from mizzen.embedded.apiserver.wire import ANONYMOUS, User
 
+_MOST_KNOWN = 1000
 OPEN_PATHS = ("/version", "/healthz", "/livez", "/readyz")
 
 
@@ -31,6 +34,8 @@ class Authenticator:
     def __init__(self, store: Store, issuer: TokenIssuer) -> None:
         self._store = store
         self._issuer = issuer
+        self._known: dict[bytes, Claims] = {}
+        """Of callers, by the hash of their token: they send it with every request."""
 
     def user(self, peer: Mapping[str, Any] | None, authorization: str) -> User:
         """`peer` is `ssl`'s dict of a verified client certificate. Raises 401 for a token that does not hold."""
@@ -42,13 +47,27 @@ class Authenticator:
         if scheme.lower() != "bearer":
             raise errors.unauthorized()
         try:
-            return self.claims(token.strip(), API_AUDIENCES).user()
+            return self._caller(token.strip()).user()
         except BadToken:
             raise errors.unauthorized() from None
 
+    def _caller(self, token: str) -> Claims:
+        """A signature is checked once, all else each time. Raises BadToken."""
+        digest = sha256(token.encode(errors="surrogateescape")).digest()
+        known = self._known.get(digest)
+        if known is None or known.expires <= time.time():
+            known = self._issuer.verify(token, API_AUDIENCES)
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[digest] = known
+        return self._still_bound(known)
+
     def claims(self, token: str, audiences: Sequence[str]) -> Claims:
         """Raises BadToken."""
-        claims = self._issuer.verify(token, audiences)
+        return self._still_bound(self._issuer.verify(token, audiences))
+
+    def _still_bound(self, claims: Claims) -> Claims:
+        """Raises BadToken when what the token is bound to has gone."""
         self._check_bound("serviceaccounts", claims.namespace, claims.account)
         for resource, reference in (("pods", claims.pod), ("secrets", claims.secret)):
             if reference:

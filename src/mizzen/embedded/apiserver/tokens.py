@@ -40,6 +40,8 @@ class Claims:
     account: tuple[str, str]
     audiences: tuple[str, ...]
     identifier: str
+    expires: float
+    """Seconds since the epoch."""
     pod: tuple[str, str] | None = None
     secret: tuple[str, str] | None = None
     node: tuple[str, str] | None = None
@@ -87,7 +89,7 @@ class TokenIssuer:
         """`Claims.audiences` is the intersection with `audiences`. Raises BadToken."""
         try:
             claims = jwt.decode(token, self._public, algorithms=["ES256"], issuer=ISSUER, audience=list(audiences))
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, UnicodeEncodeError) as error:
             raise BadToken(str(error)) from error
         bound = claims.get("kubernetes.io") or {}
         account = _reference(bound.get("serviceaccount"))
@@ -95,7 +97,7 @@ class TokenIssuer:
             raise BadToken("the token names no service account")
         shared = tuple(each for each in claims["aud"] if each in audiences)
         others = {kind: _reference(bound.get(kind)) for kind in ("pod", "secret", "node")}
-        return Claims(bound["namespace"], account, shared, claims.get("jti", ""), **others)
+        return Claims(bound["namespace"], account, shared, claims.get("jti", ""), claims["exp"], **others)
 
     def jwks(self) -> JSON:
         """`/openid/v1/jwks`."""
