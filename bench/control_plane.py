@@ -27,7 +27,7 @@ import uvloop
 from measuring import PYTHON, ROOT, Row, cpu_seconds, quiet_environment, resident_megabytes, spread, tell
 from mesh_objects import JSON, Size, endpoint_slice, everything, virtual_service
 
-from mizzen.ca.authority import Root, new_key, private_key_pem, sign_workload, signing_request
+from mizzen.ca.authority import Root, join, new_key, private_key_pem, sign_workload, signing_request
 from mizzen.ca.spiffe import Identity
 from mizzen.controlplane import trust
 from mizzen.controlplane.app import ControlPlane, Ports, Settings
@@ -110,7 +110,7 @@ def certificate(root: Root, namespace: str) -> dict[str, str]:
     identity = Identity("cluster.local", namespace, "default")
     csr, serial = signing_request(key, str(identity)), secrets.randbits(64)
     chain = sign_workload(root, csr, identity, datetime.now(UTC), timedelta(hours=1), serial)
-    return {"key": private_key_pem(key).decode(), "chain": "".join(chain), "root": root.trusted}
+    return {"key": private_key_pem(key).decode(), "chain": "".join(chain), "root": join(root.trusted)}
 
 
 def node_id(size: Size, number: int, replica: int) -> str:

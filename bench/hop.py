@@ -26,7 +26,7 @@ from measuring import Row, resident_megabytes, tell
 from private_cluster import Machine, machine
 from sidecars import ANSWER, APP, FORWARD, JSON, Load, Sidecar, deploy, envoy, load, static
 
-from mizzen.ca.authority import new_key, new_root, private_key_pem, sign_workload, signing_request
+from mizzen.ca.authority import join, new_key, new_root, private_key_pem, sign_workload, signing_request
 from mizzen.ca.spiffe import Identity
 from mizzen.controlplane.watching import MESH_KINDS
 from mizzen.kube.http import HttpApi
@@ -75,7 +75,7 @@ def transport_sockets() -> tuple[JSON, JSON]:
                 "private_key": {"inline_string": private_key_pem(key).decode()},
             }
         ],
-        "validation_context": {"trusted_ca": {"inline_string": root.trusted}},
+        "validation_context": {"trusted_ca": {"inline_string": join(root.trusted)}},
     }
     sides: list[JSON] = [
         {"@type": f"{TLS}DownstreamTlsContext", "require_client_certificate": True, "common_tls_context": common},
