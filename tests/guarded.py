@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from cryptography import x509
 
 from envoys import Authority, Envoy, bootstrap, envoy, until, upstream_tls
-from mizzen.ads.server import AdsServer, Serving, Stream, tls_credentials
+from mizzen.ads.server import AdsServer, Serving, Stream
 from mizzen.ads.store import Store
+from mizzen.ads.tls import mutual_tls
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import HTTPMatchRequest, StringMatch
 from mizzen.envoy.messages import (
@@ -319,7 +320,8 @@ async def guarded(folder: Path, mesh: MeshConfig, guards: Guards = Guards(), *op
     authority, ports = Authority(), Ports.free()
     key, chain = authority.issue(x509.DNSName("istiod.istio-system.svc"))
     fleet = Fleet(world(ports, mesh, authority, guards))
-    server = AdsServer(fleet, Store(), Serving("127.0.0.1:0", tls_credentials(lambda: (key, chain, authority.root))))
+    shown = (key, chain, authority.root)
+    server = AdsServer(fleet, Store(), Serving("127.0.0.1", 0, mutual_tls(lambda: shown)))
     await server.start()
     own = authority.issue(x509.UniformResourceIdentifier(IDENTITY))
     try:

@@ -14,8 +14,9 @@ import pytest
 from cryptography import x509
 
 from envoys import Authority, bootstrap, envoy, until, upstream_tls
-from mizzen.ads.server import AdsServer, Refused, Serving, Stream, tls_credentials
+from mizzen.ads.server import AdsServer, Refused, Serving, Stream
 from mizzen.ads.store import Store
+from mizzen.ads.tls import mutual_tls
 from mizzen.envoy.messages import (
     Cluster,
     ClusterLoadAssignment,
@@ -101,7 +102,7 @@ def world(status: int = 200, extra: list[tuple[str, object]] | None = None) -> R
 async def serving(fleet: OneTarget, authority: Authority, port: int = 0) -> AsyncIterator[AdsServer]:
     key, chain = authority.issue(x509.DNSName("istiod.istio-system.svc"))
     shown = (key, chain, authority.root)
-    server = AdsServer(fleet, Store(), Serving(f"127.0.0.1:{port}", tls_credentials(lambda: shown)))
+    server = AdsServer(fleet, Store(), Serving("127.0.0.1", port, mutual_tls(lambda: shown)))
     await server.start()
     try:
         yield server
@@ -176,7 +177,6 @@ async def test_good_resources_of_a_partly_refused_response_hold_and_the_bad_one_
         assert "cannot create an EDS cluster" in stream.session.refused[CLUSTER, "bad"].message
         sent = stream.responses_sent
         stream.publish((world(extra=[broken_cluster("bad"), eds_cluster("two")]),))
-        assert not stream.outbox
         assert stream.responses_sent == sent
 
 

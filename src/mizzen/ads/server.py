@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import Any, Protocol, TypeAlias
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError
 
 from mizzen.ads import wire
+from mizzen.ads.calls import Call, Served, Status
+from mizzen.ads.connection import PATIENCE, Connection, Patience
 from mizzen.ads.session import DeltaSession, TypeState
 from mizzen.ads.sotw import SotwSession
 from mizzen.ads.store import Store
@@ -28,11 +28,11 @@ from mizzen.ads.target import Layers, Refusal
 log = logging.getLogger(__name__)
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
-MAX_PENDING_REQUESTS = 100_000
-"""gRPC's default refuses a burst of reconnects (https://github.com/grpc/grpc/pull/34782)."""
-MAX_CONNECTION_AGE_MS = 30 * 60 * 1000
-"""A stream that we end opens again on the same TLS connection: only its age makes a proxy show a newer certificate."""
-CONNECTION_GRACE_MS = 5_000
+DELTA = f"/{SERVICE}/DeltaAggregatedResources"
+STATE_OF_THE_WORLD = f"/{SERVICE}/StreamAggregatedResources"
+HANDSHAKE_SECONDS = 60.0
+BACKLOG = 4096
+"""All proxies of a mesh dial again at once after a restart."""
 
 Refusals: TypeAlias = MutableMapping[tuple[str, str], Refusal]
 
@@ -59,24 +59,23 @@ class Fleet(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """`tls` None serves plain text, for tests on loopback only."""
+    """`tls` None serves plain text, for tests on loopback only. Port 0 takes any."""
 
-    address: str = "0.0.0.0:15011"
-    tls: grpc.ServerCredentials | None = None
-    max_connection_age_ms: int = MAX_CONNECTION_AGE_MS
+    host: str = "0.0.0.0"
+    port: int = 15011
+    tls: SSLContext | None = None
+    patience: Patience = PATIENCE
 
 
 @dataclass(eq=False, slots=True)
 class Stream:
-    """One proxy's stream: its session, and the responses that wait to be written."""
+    """One proxy's stream and its session."""
 
     session: DeltaSession | SotwSession
     identities: tuple[str, ...]
     """The URI names of the peer's certificate; empty without TLS."""
+    send: Callable[[bytes], None]
     node: wire.Node = field(default_factory=lambda: wire.Node(""))
-    outbox: deque[bytes] = field(default_factory=deque)
-    filled: asyncio.Event = field(default_factory=asyncio.Event)
-    joined: bool = False
     bytes_sent: int = 0
     responses_sent: int = 0
 
@@ -92,134 +91,127 @@ class Stream:
         return self.session.types
 
     def _put(self, responses: list[bytes]) -> None:
-        if responses:
-            self.outbox.extend(responses)
-            self.filled.set()
-
-    async def drain(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Write responses in order for as long as the stream lives."""
-        while True:
-            await self.filled.wait()
-            self.filled.clear()
-            while self.outbox:
-                body = self.outbox.popleft()
-                self.bytes_sent += len(body)
-                self.responses_sent += 1
-                await write(body)
+        for body in responses:
+            self.bytes_sent += len(body)
+            self.responses_sent += 1
+            self.send(body)
 
 
 class AdsServer:
     """Serves a fleet. `start`, then `stop`; proxies go on with what they hold."""
 
     def __init__(self, fleet: Fleet, store: Store, serving: Serving) -> None:
-        self._fleet = fleet
-        self._store = store
+        self.fleet = fleet
+        self.store = store
         self._serving = serving
-        self._server: grpc.aio.Server | None = None
+        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
         self._refused: dict[str, Refusals] = {}
         self.port = 0
 
     async def start(self) -> None:
-        """Raises RuntimeError when the address cannot be bound."""
-        server = grpc.aio.server(options=_options(self._serving.max_connection_age_ms))
-        handlers = {
-            "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(self._delta),
-            "StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(self._sotw),
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        if self._serving.tls is None:
-            self.port = server.add_insecure_port(self._serving.address)
-        else:
-            self.port = server.add_secure_port(self._serving.address, self._serving.tls)
-        await server.start()
-        self._server = server
+        """Raises OSError when the address cannot be bound."""
+        wanted = self._serving
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._connections, self._serve, wanted.patience),
+            wanted.host,
+            wanted.port,
+            ssl=wanted.tls,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if wanted.tls else None,
+            backlog=BACKLOG,
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self, grace_seconds: float = 0.2) -> None:
         """End all streams. Envoy keeps its configuration and dials again."""
-        if self._server is not None:
-            await self._server.stop(grace_seconds)
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in list(self._connections):
+            connection.leave("the control plane stops")
+        if self._connections:
+            await asyncio.wait([one.over for one in self._connections], timeout=grace_seconds)
+        for connection in list(self._connections):
+            connection.abort()
 
-    async def _delta(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-        await self._serve(context, wire.delta_request, lambda refused: DeltaSession(self._store, refused))
+    def _serve(self, path: str, call: Call, identities: tuple[str, ...]) -> Served | None:
+        if path == DELTA:
+            return _Conversation(self, call, identities, wire.delta_request, DeltaSession)
+        if path == STATE_OF_THE_WORLD:
+            return _Conversation(self, call, identities, wire.sotw_request, SotwSession)
+        return None
 
-    async def _sotw(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-        await self._serve(context, wire.sotw_request, lambda refused: SotwSession(self._store, refused))
+    def opened(self, session: _Variant, node: wire.Node, identities: tuple[str, ...], call: Call) -> Stream:
+        refused = self._refused.setdefault(node.id, {})
+        return Stream(session(self.store, refused), identities, call.send, node)
 
-    async def _serve(
-        self,
-        context: grpc.aio.ServicerContext[bytes, bytes],
-        decode: Callable[[bytes], wire.DeltaRequest | wire.SotwRequest],
-        session: Callable[[Refusals | None], DeltaSession | SotwSession],
-    ) -> None:
-        identities = peer_uris(context.auth_context())
-        stream: Stream | None = None
-        writer: asyncio.Task[None] | None = None
-        try:
-            while (data := await context.read()) is not grpc.aio.EOF:
-                request = decode(data)
-                if stream is None:
-                    node = request.node or wire.Node("")
-                    stream = Stream(session(self._refused.setdefault(node.id, {})), identities, node)
-                    writer = asyncio.create_task(stream.drain(context.write))
-                    stream.receive(request)
-                    await self._fleet.join(stream)
-                    stream.joined = True
-                else:
-                    stream.receive(request)
-                self._fleet.acknowledged(stream)
-        except DecodeError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a discovery request: {error}")
-        except Refused as refused:
-            log.warning("refused proxy %s (%s): %s", stream and stream.node.id, ", ".join(identities), refused)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(refused))
-        finally:
-            if writer is not None:
-                writer.cancel()
-            if stream is not None:
-                self._left(stream)
-
-    def _left(self, stream: Stream) -> None:
+    def closed(self, stream: Stream) -> None:
         if not stream.session.refused:
             self._refused.pop(stream.node.id, None)
-        if stream.joined:
-            self._fleet.leave(stream)
 
 
-def peer_uris(auth_context: Any) -> tuple[str, ...]:
-    """The URI subject alternative names of the peer's certificate."""
-    return tuple(value.decode() for value in auth_context.get("peer_uri", ()))
+_Variant: TypeAlias = Callable[[Store, Refusals], DeltaSession | SotwSession]
 
 
-def _options(max_connection_age_ms: int) -> list[tuple[str, int]]:
-    return [
-        ("grpc.server.max_pending_requests", MAX_PENDING_REQUESTS),
-        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_REQUESTS),
-        ("grpc.max_connection_age_ms", max_connection_age_ms),
-        ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_MS),
-        ("grpc.max_receive_message_length", 64 << 20),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.so_reuseport", 0),
-    ]
+class _Conversation:
+    """A call of one proxy."""
 
+    __slots__ = ("_call", "_decode", "_identities", "_joined", "_joining", "_server", "_stream", "_variant")
 
-def tls_credentials(current: Callable[[], tuple[bytes, bytes, bytes]]) -> grpc.ServerCredentials:
-    """Mutual TLS. `current()` gives private key, certificate chain and client roots, all PEM.
+    def __init__(
+        self,
+        server: AdsServer,
+        call: Call,
+        identities: tuple[str, ...],
+        decode: Callable[[bytes], wire.DeltaRequest | wire.SotwRequest],
+        variant: _Variant,
+    ) -> None:
+        self._server = server
+        self._call = call
+        self._identities = identities
+        self._decode = decode
+        self._variant = variant
+        self._stream: Stream | None = None
+        self._joining: asyncio.Task[None] | None = None
+        self._joined = False
 
-    It is asked at each handshake and must answer with the same tuple for as long as nothing changed.
-    """
-    shown: list[tuple[bytes, bytes, bytes]] = [current()]
+    def message(self, data: bytes) -> None:
+        try:
+            request = self._decode(data)
+            stream = self._stream or self._begun(request.node or wire.Node(""))
+            stream.receive(request)
+            if self._joined:
+                self._server.fleet.acknowledged(stream)
+        except DecodeError as error:
+            self._call.end(Status.INVALID_ARGUMENT, f"not a discovery request: {error}")
+        except Exception:
+            self._failed()
 
-    def configuration(pem: tuple[bytes, bytes, bytes]) -> grpc.ServerCertificateConfiguration:
-        key, chain, roots = pem
-        return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=roots)
+    def _begun(self, node: wire.Node) -> Stream:
+        self._stream = self._server.opened(self._variant, node, self._identities, self._call)
+        self._joining = asyncio.create_task(self._join(self._stream))
+        return self._stream
 
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
-        newest = current()
-        if newest is shown[0]:
-            return None
-        shown[0] = newest
-        return configuration(newest)
+    async def _join(self, stream: Stream) -> None:
+        try:
+            await self._server.fleet.join(stream)
+            self._joined = True
+            self._server.fleet.acknowledged(stream)
+        except Refused as refused:
+            log.warning("refused proxy %s (%s): %s", stream.node.id, ", ".join(self._identities), refused)
+            self._call.end(Status.PERMISSION_DENIED, str(refused))
+        except Exception:
+            self._failed()
 
-    return grpc.dynamic_ssl_server_credentials(configuration(shown[0]), fetch, require_client_authentication=True)
+    def _failed(self) -> None:
+        """A mistake of ours: this proxy dials again; the others go on."""
+        log.exception("the stream of proxy %s ends", self._stream and self._stream.node.id)
+        self._call.end(Status.INTERNAL, "see the control plane's log")
+
+    def closed(self) -> None:
+        if self._joining is not None:
+            self._joining.cancel()
+        if self._stream is not None:
+            self._server.closed(self._stream)
+            if self._joined:
+                self._server.fleet.leave(self._stream)

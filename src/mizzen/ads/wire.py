@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from sys import intern
 from typing import Any
 
@@ -18,6 +19,9 @@ from google.protobuf.json_format import MessageToDict
 
 from mizzen.envoy.messages import DeltaDiscoveryRequest, DiscoveryRequest
 from mizzen.envoy.resources import Resource
+
+_SHORT = 256
+"""Bytes of a request that is an acknowledgement, almost certainly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,10 @@ class SotwRequest:
 
 def delta_request(data: bytes) -> DeltaRequest:
     """Raises google.protobuf.message.DecodeError."""
+    return _known(data) if len(data) <= _SHORT else _decoded(data)
+
+
+def _decoded(data: bytes) -> DeltaRequest:
     message = DeltaDiscoveryRequest.FromString(data)
     return DeltaRequest(
         type_url=intern(message.type_url),
@@ -76,6 +84,10 @@ def delta_request(data: bytes) -> DeltaRequest:
         nonce=message.response_nonce,
         error=_error(message),
     )
+
+
+_known = lru_cache(maxsize=1_000)(_decoded)
+"""All proxies acknowledge the same response with the same bytes."""
 
 
 def sotw_request(data: bytes) -> SotwRequest:

@@ -15,8 +15,9 @@ import grpc
 import grpc.aio
 from aiohttp import web
 
-from mizzen.ads.server import AdsServer, Serving, tls_credentials
+from mizzen.ads.server import AdsServer, Serving
 from mizzen.ads.store import Store
+from mizzen.ads.tls import mutual_tls, server_tls
 from mizzen.analysis import dangling_references
 from mizzen.api.authorization import RequestAuthentication
 from mizzen.api.base import Problem
@@ -159,8 +160,8 @@ class ControlPlane:
 
     async def _serve(self, stack: AsyncExitStack) -> None:
         host, wanted, grace = self.settings.host, self.settings.ports, self.settings.stop_grace
-        credentials = tls_credentials(self._certificate.current)
-        ads = AdsServer(self.fleet, self.fleet.store, Serving(f"{host}:{wanted.ads}", credentials))
+        tls = mutual_tls(self._certificate.current)
+        ads = AdsServer(self.fleet, self.fleet.store, Serving(host, wanted.ads, tls))
         await ads.start()
         stack.push_async_callback(ads.stop, grace)
         ca = grpc.aio.server()
@@ -168,7 +169,7 @@ class ControlPlane:
         ca_port = ca.add_secure_port(f"{host}:{wanted.ca}", _server_credentials(self._certificate))
         await ca.start()
         stack.push_async_callback(ca.stop, grace)
-        tls = pages.server_context(self._certificate.current)
+        tls = server_tls(self._certificate.current)
         webhooks = await self._http(stack, pages.webhook_app(self._answers()), wanted.webhooks, tls)
         monitoring = await self._http(stack, pages.pages_app(self.debug.pages()), wanted.monitoring)
         ready = await self._http(stack, pages.readiness_app(self.missing), wanted.ready)

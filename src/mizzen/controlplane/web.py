@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -84,35 +83,3 @@ async def serve(app: web.Application, host: str, port: int, tls: ssl.SSLContext 
 def port_of(runner: web.AppRunner) -> int:
     """The port that was bound, for port 0."""
     return int(runner.addresses[0][1])
-
-
-Shown: TypeAlias = tuple[bytes, bytes, bytes]
-"""Key, chain and roots as PEM."""
-
-
-def server_context(current: Callable[[], Shown]) -> ssl.SSLContext:
-    """TLS with a certificate that never touches a file system. `current` is asked at each handshake."""
-    shown = current()
-    newest = [(shown, _context(*shown[:2]))]
-
-    def show(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
-        shown = current()
-        if shown is not newest[0][0]:
-            newest[0] = shown, _context(*shown[:2])
-        connection.context = newest[0][1]
-
-    first = _context(*shown[:2])
-    first.sni_callback = show
-    return first
-
-
-def _context(key: bytes, chain: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    memory = os.memfd_create("certificate")
-    try:
-        os.write(memory, key + chain)
-        context.load_cert_chain(f"/proc/self/fd/{memory}")
-    finally:
-        os.close(memory)
-    return context
