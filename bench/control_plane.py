@@ -129,7 +129,10 @@ async def proxies(size: Size, count: int, port: int, certificates: list[dict[str
     )
     try:
         asked = [
-            {"node": node_id(size, number, number // size.services), "certificate": number % size.namespaces}
+            {
+                "node": node_id(size, number % size.services, number // size.services),
+                "certificate": number % size.namespaces,
+            }
             for number in range(count)
         ]
         told = {"port": port, "proxies": asked, "certificates": certificates}
@@ -288,7 +291,7 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=30, help="VirtualService edits")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    logging.basicConfig(level=logging.ERROR)
+    logging.basicConfig(level=logging.WARNING)
     size = Size(services=asked.services, rules=asked.rules, namespaces=min(50, asked.services))
     tell(uvloop.run(measured(asked, size)), asked.json)
 

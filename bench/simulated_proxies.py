@@ -1,24 +1,28 @@
 """Many proxies in one process: delta ADS over mutual TLS, as Envoy speaks it, with honest acknowledgements.
 
 Reads one JSON line from stdin, {"port", "proxies": [{"node", "certificate"}], "certificates": [{"key", "chain",
-"root"}]}, then for each line `report` it prints what it received so far. Proxies of one certificate share a
-connection. They subscribe by name to the endpoints of the clusters and the routes of the listeners that they are told,
-and say what they hold when they connect again. A response that was seen before is not parsed again.
+"root"}]}, then for each line `report` it prints what it received so far. Each proxy has a connection of its own, with
+Envoy's flow-control windows. They subscribe by name to the endpoints of the clusters and the routes of the listeners
+that they are told, and say what they hold when they connect again. A response that was seen before is not parsed again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import resource
+import ssl
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import Any, cast
 
-import grpc
-import grpc.aio
 import uvloop
 
-from mizzen.ads.server import SERVICE
+from mizzen.ads import frames
+from mizzen.ads.frames import ACK, DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, END_HEADERS, END_STREAM, Kind, Setting
+from mizzen.ads.server import DELTA
 from mizzen.envoy.messages import (
     Cluster,
     DeltaDiscoveryRequest,
@@ -29,15 +33,10 @@ from mizzen.envoy.messages import (
 from mizzen.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES
 
 TYPES = (CLUSTER, LISTENER, ENDPOINTS, ROUTES)
-METHOD = f"/{SERVICE}/DeltaAggregatedResources"
-_LARGE = 1 << 14
-_OPTIONS = [
-    ("grpc.ssl_target_name_override", "istiod.istio-system.svc"),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-]
+STREAM_WINDOW, CONNECTION_WINDOW = 16 << 20, 24 << 20
+REDIAL_SECONDS = 0.2
+SERVER = "istiod.istio-system.svc"
+_HEADERS = {":method": "POST", ":scheme": "https", ":path": DELTA, "content-type": "application/grpc", "te": "trailers"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,20 +61,14 @@ class Counted:
 
 
 counted = Counted()
-_large: dict[bytes, Told] = {}
-_small: dict[str, Told] = {}
+_seen: dict[int, Told] = {}
 
 
 def understood(data: bytes) -> Told:
-    if len(data) >= _LARGE and (known := _large.get(data)):
-        return known
-    message = DeltaDiscoveryResponse.FromString(data)
-    told = _small.get(message.nonce) or _read(message)
-    if len(data) >= _LARGE:
-        _large[data] = told
-    else:
-        _small[message.nonce] = told
-    return told
+    key = hash(data)
+    if key not in _seen:
+        _seen[key] = _read(DeltaDiscoveryResponse.FromString(data))
+    return _seen[key]
 
 
 def _read(message: Any) -> Told:
@@ -119,38 +112,114 @@ class Proxy:
     told: dict[str, list[Told]] = field(default_factory=lambda: {url: [] for url in TYPES})
     names: dict[str, set[str]] = field(default_factory=lambda: {ENDPOINTS: set(), ROUTES: set()})
 
-    async def run(self, channel: grpc.aio.Channel) -> None:
+    async def run(self, port: int, tls: ssl.SSLContext) -> None:
         """Until cancelled, connecting again and again."""
+        loop = asyncio.get_running_loop()
         while True:
-            call = channel.stream_stream(METHOD)(wait_for_ready=True)
+            over = loop.create_future()
             try:
-                await self._talk(call)
-            except grpc.aio.AioRpcError:
-                await asyncio.sleep(0.1)
+                await loop.create_connection(
+                    lambda over=over: Wire(self, over), "127.0.0.1", port, ssl=tls, server_hostname=SERVER
+                )
+                await over
+            except OSError:
+                pass
+            await asyncio.sleep(REDIAL_SECONDS)
 
-    async def _talk(self, call: Any) -> None:
-        for number, (url, names) in enumerate(self._subscriptions()):
-            await call.write((self.node if number == 0 else b"") + _subscription(url, names, tuple(self.told[url])))
+    def hello(self) -> Iterator[bytes]:
+        """The first requests of a stream."""
         counted.connects += 1
-        while (data := await call.read()) is not grpc.aio.EOF:
-            told = understood(data)
-            counted.responses += 1
-            counted.resources += len(told.versions)
-            counted.bytes += len(data)
-            self.told[told.type_url].append(told)
-            await call.write(told.acknowledgement)
-            if told.asks is not None:
-                await self._subscribe(call, *told.asks)
-
-    def _subscriptions(self) -> list[tuple[str, tuple[str, ...]]]:
         named = [(url, tuple(sorted(names))) for url, names in self.names.items() if names]
-        return [(CLUSTER, ()), (LISTENER, ()), *named]
+        for number, (url, names) in enumerate([(CLUSTER, ()), (LISTENER, ()), *named]):
+            yield (self.node if number == 0 else b"") + _subscription(url, names, tuple(self.told[url]))
 
-    async def _subscribe(self, call: Any, url: str, names: tuple[str, ...]) -> None:
-        known = self.names[url]
-        if fresh := tuple(name for name in names if name not in known):
-            known.update(fresh)
-            await call.write(_subscription(url, fresh, ()))
+    def answers(self, data: bytes) -> Iterator[bytes]:
+        """To a response: the acknowledgement, and subscriptions to what it names."""
+        told = understood(data)
+        counted.responses += 1
+        counted.resources += len(told.versions)
+        counted.bytes += len(data)
+        self.told[told.type_url].append(told)
+        yield told.acknowledgement
+        if told.asks is not None:
+            url, names = told.asks
+            known = self.names[url]
+            if fresh := tuple(name for name in names if name not in known):
+                known.update(fresh)
+                yield _subscription(url, fresh, ())
+
+
+class Wire(asyncio.Protocol):
+    """One connection with one call: as much of HTTP/2 as that takes."""
+
+    def __init__(self, proxy: Proxy, over: asyncio.Future[None]) -> None:
+        self._proxy = proxy
+        self._over = over
+        self._data = b""
+        self._message = bytearray()
+        self._called = False
+        self._unread = 0
+        self._window = DEFAULT_WINDOW
+        """Bytes that the server allows us to send."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        windows = frames.settings({Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW})
+        self._transport.write(frames.PREFACE + windows + frames.window_update(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        data = self._data + data if self._data else data
+        at, end = 0, len(data)
+        while end - at >= frames.HEADER_SIZE:
+            start = at + frames.HEADER_SIZE
+            following = start + int.from_bytes(data[at : at + 3])
+            if following > end:
+                break
+            self._frame(data[at + 3], data[at + 4], data[at + 5 : start], data[start:following])
+            at = following
+        self._data = data[at:]
+
+    def _frame(self, kind: int, flags: int, stream: bytes, payload: bytes) -> None:
+        if kind == Kind.DATA:
+            self._received(payload)
+        elif kind == Kind.WINDOW_UPDATE and any(stream):
+            self._window += int.from_bytes(payload)
+        elif kind in (Kind.SETTINGS, Kind.PING) and not flags & ACK:
+            self._transport.write(frames.frame(kind, ACK, 0, payload if kind == Kind.PING else b""))
+            if not self._called:
+                self._call(dict(frames.read_settings(payload)))
+        elif kind in (Kind.RST_STREAM, Kind.GOAWAY) or (kind == Kind.HEADERS and flags & END_STREAM):
+            self._transport.close()
+
+    def _call(self, settings: dict[int, int]) -> None:
+        self._called = True
+        self._window = settings[Setting.INITIAL_WINDOW_SIZE]
+        headers = b"".join(bytes((0, len(k))) + k.encode() + bytes((len(v),)) + v.encode() for k, v in _HEADERS.items())
+        self._transport.write(frames.frame(Kind.HEADERS, END_HEADERS, 1, headers))
+        self._send(self._proxy.hello())
+
+    def _received(self, payload: bytes) -> None:
+        self._unread += len(payload)
+        if self._unread > STREAM_WINDOW // 2:
+            self._transport.write(frames.window_update(0, self._unread) + frames.window_update(1, self._unread))
+            self._unread = 0
+        message = self._message
+        message += payload
+        while len(message) >= 5 and len(message) >= (size := 5 + int.from_bytes(message[1:5])):
+            data = bytes(message[5:size])
+            del message[:size]
+            self._send(self._proxy.answers(data))
+
+    def _send(self, messages: Iterator[bytes]) -> None:
+        data = b"".join(b"\0" + len(one).to_bytes(4) + one for one in messages)
+        self._window -= len(data)
+        assert self._window > 0, "the server did not read"
+        pieces = [data[at : at + DEFAULT_FRAME_SIZE] for at in range(0, len(data), DEFAULT_FRAME_SIZE)]
+        self._transport.write(b"".join(frames.frame(Kind.DATA, 0, 1, one) for one in pieces))
 
 
 _subscriptions: dict[tuple[Any, ...], bytes] = {}
@@ -170,9 +239,14 @@ def _subscription(url: str, names: tuple[str, ...], told: tuple[Told, ...]) -> b
     return _subscriptions[key]
 
 
-def _channel(port: int, certificate: dict[str, str]) -> grpc.aio.Channel:
-    key, chain, root = (certificate[part].encode() for part in ("key", "chain", "root"))
-    return grpc.aio.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(root, key, chain), _OPTIONS)
+def _tls(certificate: dict[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=certificate["root"])
+    context.set_alpn_protocols(["h2"])
+    with NamedTemporaryFile("w") as file:
+        file.write(certificate["key"] + certificate["chain"])
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
 
 
 async def main() -> None:
@@ -180,11 +254,11 @@ async def main() -> None:
     reader = asyncio.StreamReader(limit=1 << 26)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     asked = json.loads(await reader.readline())
-    channels = [_channel(asked["port"], one) for one in asked["certificates"]]
+    contexts = [_tls(one) for one in asked["certificates"]]
     tasks = []
     for one in asked["proxies"]:
         node = DeltaDiscoveryRequest(node={"id": one["node"], "cluster": "bench"}).SerializeToString()
-        tasks.append(asyncio.create_task(Proxy(node).run(channels[one["certificate"]])))
+        tasks.append(asyncio.create_task(Proxy(node).run(asked["port"], contexts[one["certificate"]])))
     while await reader.readline():
         print(json.dumps({name: getattr(counted, name) for name in Counted.__slots__}), flush=True)
     for task in tasks:
@@ -193,4 +267,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     uvloop.run(main())
