@@ -2,7 +2,7 @@
 
 https://www.rfc-editor.org/rfc/rfc9113.html
 
-As much of the protocol as gRPC uses. Why not a library: docs/decisions/0006-our-own-http2.md
+As much of the protocol as gRPC uses. Why not a library: docs/decisions/0007-our-own-http2.md
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The aggregated discovery service over gRPC: streams in and out of sessions.
+"""The aggregated discovery service: gRPC calls in and out of sessions.
 
 https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#aggregated-discovery-service
 
@@ -129,10 +129,14 @@ class AdsServer:
         self._server.close()
         for connection in list(self._connections):
             connection.leave("the control plane stops")
-        if self._connections:
-            await asyncio.wait([one.over for one in self._connections], timeout=grace_seconds)
+        await self._all_over(grace_seconds)
         for connection in list(self._connections):
             connection.abort()
+        await self._all_over(grace_seconds)
+
+    async def _all_over(self, seconds: float) -> None:
+        if self._connections:
+            await asyncio.wait([one.over for one in self._connections], timeout=seconds)
 
     def _serve(self, path: str, call: Call, identities: tuple[str, ...]) -> Served | None:
         if path == DELTA:
