@@ -7,16 +7,18 @@ import base64
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from msgspec.structs import replace
 
 from envoy_judge import Judge, Mesh, free_port, judge
-from mizzen.ca.authority import new_root, sign_serving
+from mizzen.ca.authority import Root, new_root, sign_serving
 from mizzen.envoy.resources import Resources
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.view import Proxy
@@ -28,19 +30,60 @@ GATEWAY = Proxy(namespace="istio-system", name="in-1", labels={"istio": "ingress
 REFUSED = "refused"
 
 
+def _signs_lists(root: Root) -> Root:
+    """The same authority, which may revoke as well: the mesh's own has no need to."""
+    old = root.certificate
+    builder = x509.CertificateBuilder(old.subject, old.subject, old.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(old.not_valid_before_utc).not_valid_after(old.not_valid_after_utc)
+    for extension in old.extensions:
+        if not isinstance(extension.value, x509.KeyUsage):
+            builder = builder.add_extension(extension.value, extension.critical)
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    return Root(builder.add_extension(usage, True).sign(root.key, hashes.SHA256()), root.key)
+
+
 class Authority:
     """Whoever signs for the world outside."""
 
     def __init__(self, folder: Path, name: str = "outside") -> None:
         self.name = name
         self._folder = folder
-        self._root = new_root(name, datetime.now(UTC), x509.random_serial_number())
+        self._root = _signs_lists(new_root(name, datetime.now(UTC), x509.random_serial_number()))
         self.pem = self._root.to_pem()[0].decode()
 
     def pair(self, name: str) -> tuple[str, str]:
         """Certificate and key."""
         key, chain = sign_serving(self._root, [name], datetime.now(UTC), x509.random_serial_number())
         return chain.decode(), key.decode()
+
+    def rsa_pair(self, name: str) -> tuple[str, str]:
+        """The same with an RSA key."""
+        key, now = rsa.generate_private_key(65537, 2048), datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder(issuer_name=self._root.certificate.subject, subject_name=x509.Name([]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(minutes=2))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+        )
+        leaf = builder.sign(self._root.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return leaf.decode(), private.decode()
+
+    def revoking(self, *files: Path) -> str:
+        """A list that revokes these certificates."""
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder(
+            self._root.certificate.subject, now - timedelta(hours=1), now + timedelta(hours=1)
+        )
+        for file in files:
+            number = x509.load_pem_x509_certificate(file.read_bytes()).serial_number
+            revoked = x509.RevokedCertificateBuilder(number, now - timedelta(minutes=1)).build()
+            builder = builder.add_revoked_certificate(revoked)
+        return builder.sign(self._root.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
     def file(self, name: str) -> Path:
         """Certificate and key in one file."""
@@ -95,11 +138,19 @@ class Edge:
         return world(Scopes(None, None, here), snapshot, "istio-system")
 
     async def get(
-        self, sni: str, host: str = "", certificate: Path | None = None, alpn: str = "http/1.1", **limits: Any
+        self,
+        sni: str,
+        host: str = "",
+        certificate: Path | None = None,
+        alpn: str = "http/1.1",
+        ciphers: str = "",
+        **limits: Any,
     ) -> str:
         """The status, or `refused`. Waits for a listener that is not there yet."""
         context = ssl.create_default_context(cadata=self._authority.pem)
         context.set_alpn_protocols([alpn])
+        if ciphers:
+            context.set_ciphers(ciphers)
         for key, value in limits.items():
             setattr(context, key, value)
         if certificate is not None:
