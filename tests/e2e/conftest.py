@@ -17,6 +17,11 @@ from .mesh import Mesh
 
 own_network.enter()
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    own_network.configured(config)
+
+
 MIZZEN = (sys.executable, "-m", "mizzen.cli")
 MARK = "@@done@@"
 

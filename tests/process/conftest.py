@@ -12,11 +12,15 @@ CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+def pytest_configure(config):
+    own_network.configured(config)
+
+
 @pytest.fixture
 def private_network():
     """This thread, and what it starts, in a network namespace of their own: nothing of it reaches the machine."""
     if os.geteuid() != 0:
-        pytest.skip("a network namespace of its own needs root")
+        pytest.skip("a network with links and several users needs root")
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
     with IPRoute() as ip:

@@ -22,7 +22,6 @@ STORIES = [story for story in load(Path(__file__).parent / "kubectl") if story.n
 pytestmark = [
     pytest.mark.process,
     pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="the veth pair to the host needs root"),
     pytest.mark.skipif(not CLIENTS, reason="no kubectl on PATH nor in MIZZEN_KUBECTLS"),
 ]
 NAME = "stories"

@@ -18,6 +18,8 @@ from mizzen.embedded.node.parts import Parts, unique
 from mizzen.embedded.node.stdio import Stdio
 
 _OUTPUT_LIMIT = 10 << 10
+_NO_OWNERS = {"TAR_OPTIONS": "--no-same-owner"}
+"""`kubectl cp` unpacks with tar, which as root gives files to their owners; where there is a single user, it cannot."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ async def execute(
         join=container.id,
         argv=list(argv),
         function=function,
+        env={**container.env, **(_NO_OWNERS if parts.single_user and argv[0] == "tar" else {})},
         tty="tty" in stdio.near,
         mounts=[],
         kept=[],
