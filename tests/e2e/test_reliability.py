@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -120,7 +121,10 @@ def test_the_node_is_killed(mesh: Mesh, url: str) -> None:
         mesh.killed(lambda: mesh.daemon("mizzen.embedded.node"))
         eventually(lambda: mesh.succeeds("kubectl", "exec", "deploy/echo", "-c", "echo", "--", "true"))
 
-    under_load(url, restarted)
+    if os.geteuid() == 0:
+        under_load(url, restarted)
+    else:
+        restarted()  # what comes from the machine is relayed by an ordinary user's node itself, and dies with it
     pods = mesh.pods("app=echo")
     assert {pod["metadata"]["name"] for pod in pods} == before
     assert all(one["restartCount"] == 0 for pod in pods for one in pod["status"]["containerStatuses"])

@@ -39,6 +39,7 @@ class Housekeeping:
     objects: Objects
     authority: Callable[[], Authority]
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _aggregating: bool = False
 
     def start(self) -> None:
         self.store.listen(CRDS, self._crd_changed)
@@ -60,13 +61,16 @@ class Housekeeping:
     # -- aggregated roles ------------------------------------------------------------------------------------------
 
     def _cluster_role_changed(self, event: Event) -> None:
-        if stale := role_aggregation.stale(self.store.entries(CLUSTER_ROLES)):
-            self._later(lambda: self._aggregate(stale), "aggregating cluster roles")
+        """Changes come in swarms, of which the last one decides."""
+        if not self._aggregating:
+            self._aggregating = True
+            self._later(self._aggregate, "aggregating cluster roles")
 
-    async def _aggregate(self, stale: dict[str, list[JSON]]) -> None:
+    async def _aggregate(self) -> None:
+        self._aggregating = False
         kind = self.registry.find("rbac.authorization.k8s.io", "v1", "clusterroles")
         assert kind is not None
-        for name, rules in stale.items():
+        for name, rules in role_aggregation.stale(self.store.entries(CLUSTER_ROLES)).items():
             await self.objects.update(Target(kind, "", name), functools.partial(_with_rules, rules), _CALL)
 
     # -- policies --------------------------------------------------------------------------------------------------
