@@ -14,6 +14,8 @@ folder), `config` (what it creates outside its namespace, deleted after it) and 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import shlex
@@ -26,6 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from mizzen.kube.api import WELL_KNOWN, NotFound
+from mizzen.kube.http import HttpApi
 
 STEP_KEYS = frozenset({"run", "given", "editor", "code", "out", "err", "has", "lacks", "from", "to", "soon"})
 SOON_SECONDS = 30.0
@@ -124,14 +129,22 @@ class Stage:
         for name, content in story.files.items():
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(self._document(content))
-        done = self.kubectl(["create", "namespace", self.namespace])
-        assert done.returncode == 0, done.stderr
+        asyncio.run(self._create_namespace())
 
     def _strike(self, story: Story) -> None:
         words = [self._told(each) for each in story.config]
         if words:
             self.kubectl(["delete", "--ignore-not-found", "--wait=false", *words])
-        self.kubectl(["delete", "namespace", self.namespace, "--wait=false"])
+        asyncio.run(self._delete_namespace())
+
+    async def _create_namespace(self) -> None:
+        async with HttpApi.from_kubeconfig(self.kubeconfig) as api:
+            await api.create(WELL_KNOWN.namespaces, {"metadata": {"name": self.namespace}})
+
+    async def _delete_namespace(self) -> None:
+        async with HttpApi.from_kubeconfig(self.kubeconfig) as api:
+            with contextlib.suppress(NotFound):
+                await api.delete(WELL_KNOWN.namespaces, self.namespace)
 
     def _told(self, text: str) -> str:
         return str(text).replace("$NS", self.namespace)

@@ -133,11 +133,11 @@ def test_down_leaves_nothing(mesh: Mesh, home: Path) -> None:
     mesh.mizzen("up")
     box = box_of(mesh)
     inner = inside(int(box["pid"]))
-    assert len(inner) > 10 and box["interface"] in interfaces()
+    assert len(inner) > 10 and (os.geteuid() != 0 or box["interface"] in interfaces())
     assert rules() == before
     mesh.mizzen("down")
     nothing_runs(inner, home)
-    assert box["interface"] not in interfaces()
+    assert box.get("interface") not in interfaces()
     assert rules() == before and not cgroups(mesh)
     assert "Stopped" in mesh.mizzen("cluster", "status", code=1)
 
@@ -162,10 +162,10 @@ def test_whatever_dies_while_it_comes_up_leaves_nothing(mesh: Mesh, home: Path) 
             assert (code and "Error" in said) or "Installation complete" in said, (code, said)
         else:
             mesh.mizzen("down")
-            assert box["interface"] not in interfaces()
+            assert box.get("interface") not in interfaces()
         nothing_runs(inner, home)
         print(f"… exit {code} at {time.monotonic() - begun:.1f} s: {said.splitlines()[-2:]}")
-    eventually(lambda: box["interface"] not in interfaces(), KERNEL_SECONDS)
+    eventually(lambda: box.get("interface") not in interfaces(), KERNEL_SECONDS)
     assert rules() == before
     assert mesh.succeeds("timeout", "60", *mesh.words, "up"), state_of(mesh)
 

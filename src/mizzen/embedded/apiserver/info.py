@@ -15,6 +15,8 @@ from mizzen.kube.api import JSON
 OPENAPI_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """An @ in place of the first dot of `v2.v1.0`, as Kubernetes once wrote it, breaks Go's MIME parser."""
 
+_YEAR = 365 * 24 * 3600
+
 
 @dataclass(slots=True)
 class Information:
@@ -30,7 +32,7 @@ class Information:
         if fixed is None and path.split("/")[1] in ("healthz", "livez", "readyz"):
             fixed = self._health
         if fixed is None and path.startswith("/openapi/v3/"):
-            return self._read_only(request, lambda: self._openapi_v3(path.removeprefix("/openapi/v3/")))
+            return self._read_only(request, lambda: self._openapi_v3(request, path))
         if fixed is None:
             return self._group_document(request, path)
         return self._read_only(request, lambda: fixed(request))
@@ -93,14 +95,22 @@ class Information:
 
         return reply(schema.openapi_v3_index(self._served()))
 
-    def _openapi_v3(self, path: str) -> Response:
+    def _openapi_v3(self, request: Request, path: str) -> Response:
+        """Clients that ask by the hash of the index keep the answer, and need not ask again."""
         from mizzen.embedded.apiserver import schema
 
-        group_version = path.partition("/")[2]
+        group_version = path.removeprefix("/openapi/v3/").partition("/")[2]
         types = self._served().get(group_version)
         if not types:
             raise errors.no_such_path()
-        return Response(encode(schema.openapi_v3(group_version, types)))
+        known = schema.content_hash(types)
+        headers = {"ETag": f'"{known}"', "Vary": "Accept"}
+        if request.parameter("hash") == known:
+            headers["Cache-Control"] = f"public, max-age={_YEAR}, immutable"
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(b"", 304, headers=headers)
+        body = self._remember(path, lambda: schema.openapi_v3(group_version, types))
+        return Response(body, headers=headers)
 
     def _served(self) -> dict[str, list[ResourceType]]:
         return {

@@ -107,6 +107,20 @@ async def test_paths_that_mean_nothing(server: Server, path: str) -> None:
     assert (status, answer["message"]) == (404, "the server could not find the requested resource")
 
 
+async def test_schemas_that_were_asked_for_by_their_hash_may_be_kept(server: Server) -> None:
+    index = await server.ok("GET", "/openapi/v3")
+    path = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+    _, document, answer = await server.ask("GET", path)
+    assert (
+        "max-age" in answer.headers["Cache-Control"]
+        and "io.k8s.api.apps.v1.Deployment" in document["components"]["schemas"]
+    )
+    _, _, plain = await server.ask("GET", path.partition("?")[0])
+    assert "Cache-Control" not in plain.headers and plain.body == answer.body
+    again, _, empty = await server.ask("GET", path, **{"if-none-match": answer.headers["ETag"]})
+    assert (again, empty.body) == (304, b"")
+
+
 async def test_methods_that_are_not_served(server: Server) -> None:
     assert (await server.ask("PUT", CONFIGS, config("a")))[0] == 405
     assert (await server.ask("POST", f"{CONFIGS}/a", config("a")))[0] == 405
