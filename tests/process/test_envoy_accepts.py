@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,16 @@ from stories import scopes as scopes_of
 from stories import world as world_of
 
 pytestmark = pytest.mark.process
+TIMES = 20 if os.environ.get("MIZZEN_THOROUGH") else 1
 
 
 @pytest.mark.parametrize("kind", ["sidecar", "gateway"])
 async def test_anything_valid(tmp_path: Path, kind: str) -> None:
-    """Some hundred worlds, drawn by chance, one after another in one Envoy."""
+    """Many worlds, drawn by chance, one after another in one Envoy."""
     fixed = {"proxy_listen_port": free_port(), "proxy_inbound_listen_port": free_port()}
     ports = free_port(), free_port()
     async with judge(tmp_path) as envoy:
-        for seed in range(150):
+        for seed in range(60 * TIMES):
             dice = scopes.Dice(seed)
             config = scopes.mesh(dice, **fixed)
             if kind == "gateway":
@@ -71,7 +73,7 @@ async def test_whatever_users_may_apply(tmp_path: Path, gateway: bool) -> None:
     labels = {"istio": "ingressgateway"} if gateway else {"app": "a"}
     proxy, ports = Proxy(namespace="default", name="a-1", labels=labels), Ports()
     async with judge(tmp_path) as envoy:
-        for seed in range(70):
+        for seed in range(35 * TIMES):
             snapshot = Snapshot.of(meshes.mesh_objects(seed))
             found = elsewhere(scopes_of(snapshot, proxy, gateway=gateway), ports)
             assert await envoy.refusals(world_of(found, snapshot, "default")) == [], f"seed {seed}"

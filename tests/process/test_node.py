@@ -282,7 +282,7 @@ async def test_a_pod_whose_namespaces_were_killed_comes_back(api):
     os.kill(pause_of(before), signal.SIGKILL)
 
     def is_another(found):
-        return is_ready(found) and found["status"]["podIP"] != before["status"]["podIP"]
+        return is_ready(found) and found["status"]["podIP"] != before["status"]["podIP"] and restarted(found)
 
     after = await until(api, "phoenix", is_another)
     assert after["status"]["containerStatuses"][0]["restartCount"] == 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from mizzen.api.base import Duration, Model
 from mizzen.api.legality.finding import Finding, Findings
 from mizzen.api.paths import join
@@ -25,9 +23,9 @@ def everywhere(path: str, model: Model) -> Findings:
 
 
 def _children(path: str, model: Model) -> Iterator[tuple[str, Any]]:
-    for field in msgspec.structs.fields(model):
-        value = getattr(model, field.name)
-        here = join(path, field.encode_name)
+    for name, written in zip(model.__struct_fields__, model.__struct_encode_fields__, strict=True):
+        value = getattr(model, name)
+        here = join(path, written)
         if isinstance(value, tuple):
             yield from ((join(here, index), item) for index, item in enumerate(value))
         elif isinstance(value, Mapping):
@@ -37,11 +35,11 @@ def _children(path: str, model: Model) -> Iterator[tuple[str, Any]]:
 
 
 def _exclusive(path: str, model: Model) -> Findings:
-    names = {field.name: field.encode_name for field in msgspec.structs.fields(model)}
     for choice in getattr(model, "ONE_OF", ()):
-        given = [names[name] for name in choice if getattr(model, name) is not None]
+        given = [name for name in choice if getattr(model, name) is not None]
         if len(given) > 1:
-            yield Finding(path, f"only one of {', '.join(given)} can be set")
+            names = dict(zip(model.__struct_fields__, model.__struct_encode_fields__, strict=True))
+            yield Finding(path, f"only one of {', '.join(names[name] for name in given)} can be set")
 
 
 def _duration(path: str, value: Duration) -> Findings:
