@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from ipaddress import IPv6Address
+from pathlib import Path
 
 from pyroute2 import IPRoute, NetNS
 
 from mizzen.embedded.box.network import attach
 
+_TENTATIVE = 0x40
 POD = """
 import ctypes, socket, sys, threading
 assert ctypes.CDLL(None).unshare(0x40000000) == 0
@@ -21,10 +25,11 @@ def serve_udp(server):
 def serve_tcp(server):
     while True:
         connection, peer = server.accept()
-        connection.sendall(f"{sys.argv[1]} {peer[0]}".encode()); connection.close()
+        connection.sendall(f"{sys.argv[1]} {peer[0].removeprefix('::ffff:')}".encode()); connection.close()
 datagrams = socket.socket(type=socket.SOCK_DGRAM); datagrams.bind(("0.0.0.0", 53))
 threading.Thread(target=serve_udp, args=(datagrams,), daemon=True).start()
-threading.Thread(target=serve_tcp, args=(socket.create_server(("0.0.0.0", 8080)),), daemon=True).start()
+both = socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True)
+threading.Thread(target=serve_tcp, args=(both,), daemon=True).start()
 print("serving", flush=True)
 for line in sys.stdin:
     address, port = line.split()
@@ -62,6 +67,16 @@ class WiredPod:
             inside.link("set", index=eth0, state="up")
             inside.route("add", dst="10.244.0.1/32", oif=eth0, scope="link")
             inside.route("add", dst="default", gateway="10.244.0.1", oif=eth0)
+
+    @property
+    def link_local(self):
+        """Its address on the bridge's own link, as the others would write it; once it is not tentative any more."""
+        while True:
+            for line in Path(f"/proc/{self.process.pid}/net/if_inet6").read_text().splitlines():
+                address, _, _, _, flags, device = line.split()
+                if device == "eth0" and not int(flags, 16) & _TENTATIVE:
+                    return f"{IPv6Address(bytes.fromhex(address))}%eth0"
+            time.sleep(0.02)
 
     def call(self, address, port):
         self.process.stdin.write(f"{address} {port}\n")

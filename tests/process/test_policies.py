@@ -76,6 +76,7 @@ async def test_only_what_is_allowed_comes_in(pods):
         await api.create(NETWORK_POLICIES, allowed, "default")
         await reaches(pods, "bad", False)
         await reaches(pods, "good", True)
+        await reaches(pods, "bad", False, pods["web"].link_local)  # nor past the box
         await reaches(pods, "web", True)  # nobody can be kept from calling himself
         renamed = document("bad")
         renamed["metadata"]["labels"] = {"app": "good"}

@@ -1,18 +1,20 @@
 """The box's network: one bridge, one veth pair per Pod, and as root one veth pair to the host.
 
 Pods have /32 addresses and reach everything through the bridge's own address. So every packet between Pods is routed
-and passes the box's nftables, whether the machine has br_netfilter or not; a Pod that calls itself through a Service
-needs no hairpin on the way, and gets it anyway for machines with `bridge-nf-call-iptables=1`.
+and passes the box's nftables, where Services and NetworkPolicies are: the bridge's ports are isolated from each other.
+Filtering of bridged frames is off. A Pod that calls itself through a Service needs no hairpin on the way, and gets it
+anyway for machines on which that cannot be.
 """
 
 from __future__ import annotations
 
 import errno
 import ipaddress
+import platform
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,8 @@ UPLINK = "uplink0"
 _BRIDGE_MAC = "02:00:0a:f4:00:01"
 """Set, so that it stays: a bridge without one takes the lowest of its ports', and when that Pod goes, every other Pod
 talks to an address nobody has for ten seconds. Each box has a bridge of its own, so all may have the same."""
+
+_BRIDGE_FILTER = "net/bridge/bridge-nf-call-"
 
 LINKS = ipaddress.IPv4Network("10.245.0.0/16")
 """Where the /30 networks between host and boxes are taken from."""
@@ -71,7 +75,24 @@ def prepare_box() -> None:
     for interface in ("all", BRIDGE):
         write_sysctl(f"net/ipv4/conf/{interface}/send_redirects", "0")
     write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+    _let_frames_pass()
     expire_orphans()
+
+
+def _let_frames_pass() -> None:
+    """With br_netfilter, a frame whose destination is translated would be bridged on, past the routing of the box."""
+    for name in ("iptables", "ip6tables", "arptables"):
+        with suppress(OSError):  # not there, or not to be written: then ports are not isolated
+            write_sysctl(f"{_BRIDGE_FILTER}{name}", "0")
+
+
+def _frames_pass() -> bool:
+    """Since Linux 5.3 each network namespace has its own switch, and none where nothing filters frames."""
+    switch = Path("/proc/sys", f"{_BRIDGE_FILTER}iptables")
+    if switch.exists():
+        return switch.read_text().strip() == "0"
+    major, minor = platform.release().split(".")[:2]
+    return (int(major), int(minor.partition("-")[0])) >= (5, 3)
 
 
 def configure_uplink(address: str) -> None:
@@ -97,11 +118,15 @@ def plug_in(address: str, box_namespace: int, port: str) -> None:
 
 
 def attach(port: str) -> None:
-    """Inside the box: the box's end of a Pod's veth pair joins the bridge, in hairpin mode."""
+    """Inside the box: the box's end of a Pod's veth pair joins the bridge, in hairpin mode.
+
+    Isolated ports reach the bridge and not each other. Nothing must go from Pod to Pod but through the box's nftables:
+    not by link-local addresses either, nor by frames that a Pod has written itself.
+    """
     with IPRoute() as route:
         index = _index(route, port)
         route.link("set", index=index, master=_index(route, BRIDGE), state="up")
-        route.brport("set", index=index, mode=1)
+        route.brport("set", index=index, mode=1, isolated=int(_frames_pass()))
 
 
 def join_host(pid: int, interface: str) -> Uplink:
