@@ -155,7 +155,9 @@ def policy(dice: Dice, number: int, ports: tuple[int, ...]) -> AuthorizationPoli
 
 def _document(dice: Dice, number: int, ports: tuple[int, ...]) -> dict[str, Any]:
     rules = list(dice.several(lambda: _rule(dice, [*map(str, ports), "9999"]), most=3))
-    spec = {"action": dice.one(["ALLOW", "ALLOW", "DENY", "AUDIT"]), **({"rules": rules} if rules else {})}
+    action = dice.one([*["ALLOW"] * 5, *["DENY"] * 3, *["AUDIT"] * 3, "CUSTOM"])
+    asked = {"provider": {"name": "unknown"}} if action == "CUSTOM" else {}
+    spec = {"action": action, **asked, **({"rules": rules} if rules else {})}
     annotations = {"istio.io/dry-run": dice.one(["true", "false"])} if dice.number(0, 9) == 0 else {}
     metadata = {"name": f"p{number}", "namespace": "default", "annotations": annotations}
     return {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec}

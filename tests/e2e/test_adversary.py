@@ -6,180 +6,35 @@ import base64
 import json
 import os
 import re
-import textwrap
+import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from envoy_judge import Mesh as Authority
 
-from .mesh import JSON, Mesh, eventually, numbers
+from .field import (
+    CALLS,
+    CANARY,
+    GATEWAY,
+    NOBODY,
+    PLAIN,
+    PORT_MODE,
+    SECURE_DOOR,
+    SERVER,
+    STREAMS,
+    Field,
+    listed,
+    pod,
+    service,
+)
+from .mesh import Mesh, eventually, numbers
 from .wire import tapped
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("kubectl")]
-
-# HTTP on 8080 (an upgrade is taken, and then every byte said back), lines on 9000, a greeting on 9001, and 9002 that no
-# Service knows; 9003 is for the Pod itself.
-SERVER = """
-import socket, threading
-def http(connection):
-    data = b""
-    while True:
-        while b"\\r\\n\\r\\n" not in data:
-            part = connection.recv(65536)
-            if not part:
-                return
-            data += part
-        head, _, data = data.partition(b"\\r\\n\\r\\n")
-        if b"upgrade: websocket" in head.lower():
-            connection.sendall(b"HTTP/1.1 101 Go on\\r\\nconnection: upgrade\\r\\nupgrade: websocket\\r\\n\\r\\n")
-            return lines(connection)
-        size = int((head.lower().partition(b"content-length:")[2].partition(b"\\r\\n")[0] or b"0"))
-        while len(data) < size:
-            data += connection.recv(65536)
-        body, data = head + data[:size], data[size:]
-        connection.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: %d\\r\\n\\r\\n%s" % (len(body), body))
-def lines(connection):
-    while part := connection.recv(65536):
-        connection.sendall(part)
-def greeting(connection):
-    connection.sendall(b"welcome\\n")
-    lines(connection)
-def serve(address, port, talk):
-    def one(connection):
-        with connection:
-            try:
-                talk(connection)
-            except OSError:
-                pass
-    listening = socket.create_server((address, port), backlog=256)
-    while True:
-        threading.Thread(target=one, args=(listening.accept()[0],), daemon=True).start()
-for served in ("", 8080, http), ("", 9000, lines), ("", 9001, greeting), ("", 9002, lines), ("127.0.0.1", 9003, lines):
-    threading.Thread(target=serve, args=served).start()
-"""
-SERVED = [
-    {"name": "http", "port": 80, "targetPort": 8080},
-    {"name": "tcp", "port": 9000},
-    {"name": "tcp-greets", "port": 9001},
-]
-# Each of `calls` is [name, address, port, how, text]; how is plain, or tls with or without a certificate.
-INTRUDER = """
-import json, socket, ssl, sys, tempfile, threading
-calls, key, found = json.load(sys.stdin)["calls"], json.loads(sys.argv[1]), {}
-def context(how):
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
-    if "mesh" in how:
-        made.set_alpn_protocols(["istio-http/1.1", "istio"])
-    if "foreign" in how:
-        with tempfile.NamedTemporaryFile("w") as file:
-            file.write(key)
-            file.flush()
-            made.load_cert_chain(file.name)
-    return made
-def call(name, address, port, how, text):
-    answer = b""
-    try:
-        with socket.create_connection((address, port), timeout=3) as connection:
-            connection.settimeout(1.5)
-            end = context(how).wrap_socket(connection, server_hostname="a") if how.startswith("tls") else connection
-            end.sendall(text.encode("latin-1"))
-            while len(answer) < 100000 and (part := end.recv(65536)):
-                answer += part
-    except OSError as error:
-        pass
-    found[name] = answer.decode("latin-1")
-threads = [threading.Thread(target=call, args=one) for one in calls]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-print(json.dumps(found))
-"""
-GATEWAY = """
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: door}
-spec:
-  selector: {istio: ingressgateway}
-  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: door}
-spec: {hosts: ["*"], gateways: [door], http: [{route: [{destination: {host: server}}]}]}
-"""
-SECURE_DOOR = """
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: secure}
-spec:
-  selector: {istio: ingressgateway}
-  servers:
-  - port: {number: 443, name: https, protocol: HTTPS}
-    hosts: [door.example.com]
-    tls: {mode: SIMPLE, credentialName: door}
-"""
-CANARY = "what-a-shell-knows"
-"""The value of an environment variable of whoever starts the cluster."""
-MODE = """
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {{name: default, namespace: istio-system}}
-spec: {{mtls: {{mode: {mode}}}}}
-"""
-
-
-def pod(name: str, script: str = "", **spec: Any) -> JSON:
-    command = {"command": ["python3", "-c", script]} if script else {}
-    probe = {"readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1}} if script else {}
-    container = {"name": name, "image": "mizzen/curl:1.0", **command, **probe}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container], **spec},
-    }
-
-
-def service(name: str, **spec: Any) -> JSON:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name},
-        "spec": {"selector": {"app": "server"}, "ports": SERVED, **spec},
-    }
-
-
-def listed(*items: JSON) -> str:
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-
-
-class Field(NamedTuple):
-    """The cluster, and where the server's Pod is."""
-
-    mesh: Mesh
-    server: str
-
-    def mode(self, mode: str) -> None:
-        self.mesh.apply(MODE.format(mode=mode))
-        eventually(lambda: self.mesh.condition("peerauthentication", "default", "istio-system"))
-        eventually(self.mesh.in_sync)
-
-    def intrude(self, calls: Sequence[tuple[str, str, int, str, str]]) -> dict[str, str]:
-        """What each call was answered, by its name, from a Pod that is not of the mesh."""
-        pair = Authority().workload("intruder")
-        key = json.dumps((pair.key + pair.chain).decode())
-        command = ("exec", "-i", "-n", "plain", "intruder", "--", "python3", "-c", INTRUDER, key)
-        answers: dict[str, str] = json.loads(self.mesh.kubectl(*command, stdin=json.dumps({"calls": calls})))
-        return answers
-
-    def python(self, script: str, *arguments: str, container: str = "client", pod: str = "client") -> str:
-        return self.mesh.exec(pod, "python3", "-c", textwrap.dedent(script), *arguments, container=container)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +94,6 @@ ISTIOD_PLAIN = {8080, 15014}
 """Readiness, version and metrics."""
 ADMIN_PAGES = ("/config_dump", "/certs", "/clusters", "/memory", "/quitquitquit", "/stats")
 ISTIOD_PAGES = ("/debug/config_dump?proxyID=server.default", "/debug/syncz", "/debug/mesh")
-PLAIN = {"HTTP": "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "bytes": "hello\n", "HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"}
 ENCRYPTED = ("tls", "tls mesh", "tls foreign", "tls mesh foreign")
 
 
@@ -281,10 +135,10 @@ def test_no_port_of_any_pod_answers_strangers_but_those_that_must(field: Field) 
     ]
     answers = field.intrude(calls)
     answered = {tuple(name.split(maxsplit=2)) for name, text in answers.items() if text}
-    assert {(name, int(port)) for name, port, how in answered if how in PLAIN} == {
-        (one.pod, one.port) for one in ports if one.port in plain_ports(one.pod)
-    }
-    assert {(name.partition("-")[0], port) for name, port, how in answered if how not in PLAIN} == {("istiod", "15017")}
+    plain = {(name, int(port)) for name, port, how in answered if how in PLAIN}
+    assert plain <= {(one.pod, one.port) for one in ports if one.port in plain_ports(one.pod)}
+    assert ("server", 15021) in plain, "what must answer does: the others were asked alike"
+    assert {(name.partition("-")[0], port) for name, port, how in answered if how not in PLAIN} <= {("istiod", "15017")}
 
 
 def test_what_must_answer_in_plain_text_tells_no_secret_and_obeys_nobody(field: Field) -> None:
@@ -308,6 +162,73 @@ def test_what_must_answer_in_plain_text_tells_no_secret_and_obeys_nobody(field: 
     assert answers == {" ".join(map(str, name)): status for name, status in refused.items()} | dict.fromkeys(
         ISTIOD_PAGES, "403"
     )
+
+
+# Modes, and what is open while they change
+
+
+def test_permissive_takes_both_on_one_port_and_a_port_may_differ(field: Field) -> None:
+    field.mode("PERMISSIVE")
+    assert field.plain(8080).startswith("HTTP/1.1 200") and field.plain(9000, "hello") == "hello"
+    field.mode("STRICT")
+    field.mesh.apply(PORT_MODE)
+    field.mesh.in_force("peerauthentication/bytes")
+    assert field.plain(9000, "hello") == "hello" and field.plain(8080) == ""
+    say_it_everywhere(field, "to the port in plain text, to the others not")
+    field.mesh.kubectl("delete", "peerauthentication/bytes")
+    eventually(lambda: field.plain(9000, "hello") == "")
+
+
+def test_under_strict_who_speaks_first_is_heard_the_pod_calls_itself_and_probes_go_on(field: Field) -> None:
+    field.mode("STRICT")
+    first = """
+        import socket
+        with socket.create_connection(("server", 9001), 5) as connection:
+            print(connection.recv(100).decode())
+    """
+    assert field.python(first).strip() == "welcome"
+    itself = """
+        import urllib.request
+        print([urllib.request.urlopen(f"http://{host}/").status for host in ("server.default", "127.0.0.1:8080")])
+    """
+    assert field.python(itself, pod="server", container="server").strip() == "[200, 200]"
+    (status,) = (one for one in field.mesh.get("pod", "server")["status"]["conditions"] if one["type"] == "Ready")
+    assert status["status"] == "True"
+
+
+def test_no_way_around_the_sidecar_from_the_machine(field: Field) -> None:
+    """A node port leads to the same Pod, whose proxy asks for the same certificate."""
+    field.mesh.apply(listed(service("by-node", type="NodePort", ports=[{"name": "http", "port": 8080}])))
+    port = field.mesh.get("service", "by-node")["spec"]["ports"][0]["nodePort"]
+    url = f"http://{field.mesh.mizzen('ip').strip()}:{port}/"
+    field.mode("PERMISSIVE")
+    eventually(lambda: field.mesh.succeeds("curl", "-sf", "-m", "2", url))
+    field.mode("STRICT")
+    assert not field.mesh.succeeds("curl", "-sf", "-m", "2", url)
+
+
+def test_changes_of_mode_lose_no_call_between_members_of_the_mesh(field: Field) -> None:
+    field.mode("PERMISSIVE")
+    with field.mesh.running("exec", "client", "-c", "client", "--", "python3", "-c", CALLS, "6") as calls:
+        for mode in ("STRICT", "PERMISSIVE", "STRICT", "PERMISSIVE"):
+            field.mode(mode)
+        output = calls.communicate(timeout=60)[0]
+    done, failed = json.loads(output)
+    assert failed == [] and len(done) == 4 and min(done.values()) > 50, (done, failed)
+
+
+def test_fifty_websockets_survive_a_policy_that_every_new_request_meets(field: Field) -> None:
+    command = ("kubectl", "exec", "-i", "client", "-c", "client", "--", "python3", "-c", STREAMS)
+    with subprocess.Popen(
+        command, env=field.mesh.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as streams:
+        assert streams.stdin and streams.stdout
+        assert json.loads(streams.stdout.readline()) == [[101], 200, True]
+        field.mesh.apply(NOBODY)
+        field.mesh.in_force("authorizationpolicy/nobody")
+        after, _ = streams.communicate("now\n", timeout=30)
+    field.mesh.kubectl("delete", "authorizationpolicy/nobody")
+    assert json.loads(after) == [50, True, 403, 403]
 
 
 # Keys and tokens

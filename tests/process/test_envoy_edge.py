@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import os
+import shutil
 import ssl
+import sys
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -28,6 +33,7 @@ pytestmark = pytest.mark.process
 
 GATEWAY = Proxy(namespace="istio-system", name="in-1", labels={"istio": "ingressgateway"})
 REFUSED = "refused"
+BEFORE_1_3 = (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_2)
 
 
 def _signs_lists(root: Root) -> Root:
@@ -172,6 +178,25 @@ class Edge:
         finally:
             writer.close()
 
+    async def try_ciphers(self, sni: str, ciphers: str, *versions: ssl.TLSVersion) -> str:
+        """`no compression`, or `refused`, also for ciphers that do not exist here."""
+        context = ssl.create_default_context(cadata=self._authority.pem)
+        context.options &= ~ssl.OP_NO_COMPRESSION
+        try:
+            context.set_ciphers(ciphers)
+        except ssl.SSLError:
+            return REFUSED
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # to speak what is outdated is the purpose
+            context.minimum_version, context.maximum_version = versions or BEFORE_1_3
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context, server_hostname=sni)
+        except OSError:
+            return REFUSED
+        compression = writer.get_extra_info("compression")
+        writer.close()
+        return compression or "no compression"
+
     async def until(self, wanted: str, sni: str) -> None:
         async with asyncio.timeout(5):
             while await self.get(sni) != wanted:  # noqa: ASYNC110 - nobody tells when a change is in force
@@ -239,6 +264,65 @@ async def test_versions_are_limited(tmp_path: Path, authority: Authority) -> Non
             gateway("gw", "a.org", "mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_3"), certificate
         )
         assert [await gate.get("a.org", **limits) for limits in (old, new)] == [REFUSED, "204"]
+
+
+OUTDATED = ("kRSA", "SHA1", "SHA256:-AEAD", "SHA384:-AEAD", "3DES", "RC4", "NULL", "aNULL", "CAMELLIA", "EXP", "PSK")
+"""Families of ciphers: without forward secrecy, CBC, broken, or none at all."""
+
+
+async def test_a_gateway_speaks_modern_tls_alone(tmp_path: Path, authority: Authority) -> None:
+    """Without any setting: 1.2 and 1.3, forward secrecy, no compression. What OpenSSL here cannot say is left out."""
+    async with edge(tmp_path, authority) as gate:
+        await gate.serve(
+            gateway("gw", "a.org", "mode: SIMPLE, credentialName: c"), tls_secret("c", authority.pair("a.org"))
+        )
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            assert await gate.get("a.org", minimum_version=version, maximum_version=version) == "204"
+        for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+            assert await gate.try_ciphers("a.org", "ALL:@SECLEVEL=0", version, version) == REFUSED
+        for family in OUTDATED:
+            assert await gate.try_ciphers("a.org", f"{family}:@SECLEVEL=0", *BEFORE_1_3) == REFUSED, family
+        assert await gate.try_ciphers("a.org", "ECDHE+AESGCM") == "no compression"
+
+
+SCANS = (
+    *("--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3"),
+    *("--compression", "--heartbleed", "--openssl_ccs", "--robot", "--reneg", "--early_data", "--fallback"),
+)
+
+
+async def test_what_sslyze_finds_at_a_gateway(tmp_path: Path, authority: Authority) -> None:
+    scanner = shutil.which("sslyze", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if scanner is None:
+        pytest.skip("sslyze is not installed: `./dev test-tls` has it")
+    async with edge(tmp_path, authority) as gate:
+        await gate.serve(
+            gateway("gw", "a.org", "mode: SIMPLE, credentialName: c"), tls_secret("c", authority.pair("a.org"))
+        )
+        await gate.until("204", "a.org")
+        report = tmp_path / "report.json"
+        where = f"a.org:{gate.port}{{127.0.0.1}}"
+        arguments = [*SCANS, "--mozilla_config=disable", f"--json_out={report}", where]
+        scan = await asyncio.create_subprocess_exec(scanner, *arguments)
+        assert await scan.wait() == 0
+        found = json.loads(report.read_text())["server_scan_results"][0]["scan_result"]
+    accepted = {
+        suite["cipher_suite"]["name"]
+        for version in ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1", "tls_1_2", "tls_1_3")
+        for suite in found[f"{version}_cipher_suites"]["result"]["accepted_cipher_suites"]
+    }
+    assert accepted and all("GCM" in name or "CHACHA20" in name for name in accepted), accepted
+    assert all(name.startswith(("TLS_ECDHE_", "TLS_AES_", "TLS_CHACHA20_")) for name in accepted), accepted
+    for version in ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1"):
+        assert not found[f"{version}_cipher_suites"]["result"]["accepted_cipher_suites"], version
+    assert not found["tls_compression"]["result"]["supports_compression"]
+    assert not found["heartbleed"]["result"]["is_vulnerable_to_heartbleed"]
+    assert not found["openssl_ccs_injection"]["result"]["is_vulnerable_to_ccs_injection"]
+    assert found["robot"]["result"]["robot_result"].startswith("NOT_VULNERABLE")
+    assert not found["session_renegotiation"]["result"]["is_vulnerable_to_client_renegotiation_dos"]
+    assert found["session_renegotiation"]["result"]["supports_secure_renegotiation"]
+    assert not found["tls_1_3_early_data"]["result"]["supports_early_data"]
+    assert found["tls_fallback_scsv"]["result"]["supports_fallback_scsv"]
 
 
 async def test_certificates_of_the_mesh_serve_at_a_gateway_too(tmp_path: Path, authority: Authority) -> None:

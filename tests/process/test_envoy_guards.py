@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
-import threading
 import time
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from envoys import until
 from guarded import exchange, guarded, said
 from mizzen.api.mesh import MeshConfig, PathNormalization
-from mizzen.samples import ext_authz
-from mizzen.scope.model import Authorizer, Guards
+from mizzen.scope.model import Guards
 from policies import authentication, denying, key_set, signing_key, token
 from policies import plain as policy
+from servers import Server, serving
 from worlds import cases
 
 pytestmark = pytest.mark.process
@@ -247,64 +244,6 @@ async def test_what_cannot_be_matched_never_allows_and_always_denies(tmp_path: P
         assert envoy.get("/a").status == 403, "a pattern that no proxy can take is no way around, either"
 
 
-class Server:
-    """Answers every connection in a thread of its own."""
-
-    def __init__(self, port: int) -> None:
-        self._listening = socket.create_server(("127.0.0.1", port))
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection = self._listening.accept()[0]
-                thread = threading.Thread(target=self._serve, args=(connection,))
-                thread.start()
-                self._threads.append(thread)
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            data = b""
-            while b"\r\n\r\n" not in data:
-                part = connection.recv(65536)
-                if not part:
-                    return
-                data += part
-            self.talk(connection, data.partition(b"\r\n\r\n")[0].decode("latin-1"))
-
-    def talk(self, connection: socket.socket, head: str) -> None:
-        """Takes the upgrade, and says everything back."""
-        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
-        while part := connection.recv(65536):
-            connection.sendall(part)
-
-    def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        for thread in self._threads:
-            thread.join(10)
-
-
-class AuthorizerServer(Server):
-    """Allows who says so, and tells both sides a header."""
-
-    def talk(self, connection: socket.socket, head: str) -> None:
-        yes = "x-ext-authz: allow" in head.lower()
-        said_so = b"HTTP/1.1 200 OK\r\n" if yes else b"HTTP/1.1 401 Unauthorized\r\n"
-        connection.sendall(
-            said_so + b"x-result: told\r\nx-claim: from-authorizer\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        )
-
-
-@contextlib.contextmanager
-def serving(server: Server) -> Iterator[Server]:
-    try:
-        yield server
-    finally:
-        server.close()
-
-
 UPGRADE = ("connection: upgrade", "upgrade: websocket", "sec-websocket-version: 13", "sec-websocket-key: eA==")
 
 
@@ -376,62 +315,6 @@ def closed_after(connection: socket.socket, started: float) -> bool:
     except ConnectionResetError:
         ended = True
     return ended and time.monotonic() - started < 4
-
-
-def authorizer(kind: str, port: int, **settings: Any) -> Authorizer:
-    host = "other" if kind == "http" else "grpc"
-    return Authorizer(name="mine", kind=kind, cluster=f"outbound|{port}||{host}", host=host, settings=settings)  # type: ignore[arg-type]
-
-
-def custom(**operation: Any) -> Any:
-    return policy("c", action="CUSTOM", provider={"name": "mine"}, rules=[{"to": [{"operation": operation}]}])
-
-
-async def test_an_authorizer_over_http(tmp_path: Path) -> None:
-    async with guarded(tmp_path, MeshConfig()) as envoy:
-        asks = authorizer(
-            "http",
-            envoy.ports.other,
-            includeRequestHeadersInCheck=["x-ext-authz"],
-            headersToUpstreamOnAllow=["x-claim"],
-            headersToDownstreamOnDeny=["x-result"],
-        )
-        denied = policy(action="DENY", rules=[{"to": [{"operation": {"paths": ["/admin/no"]}}]}])
-        await envoy.enforce(Guards(policies=(custom(paths=["/admin*"]), denied), authorizer=asks))
-        with serving(AuthorizerServer(envoy.ports.other)):
-            assert envoy.get("/").status == 200, "not asked"
-            refused = envoy.get("/admin")
-            assert (refused.status, refused.headers["x-result"]) == (401, "told")
-            allowed = envoy.get("/admin", "x-ext-authz: allow")
-            assert (allowed.status, allowed.headers["x-seen-claim"]) == (200, "from-authorizer")
-            assert envoy.get("/admin/no", "x-ext-authz: allow").status == 403, "yes is not the last word"
-            assert envoy.ask(envoy.ports.tcp, said("GET", "/", "a.com")).status == 0, "cannot be asked, so denied"
-        assert envoy.get("/admin", "x-ext-authz: allow").status == 403, "nobody answers"
-        await envoy.enforce(Guards(policies=(custom(paths=["/admin*"]),)))
-        assert envoy.get("/admin", "x-ext-authz: allow").status == 403, "there is none to ask"
-        assert envoy.get("/").status == 200
-        assert envoy.ask(envoy.ports.tcp, said("GET", "/", "a.com")).status == 0
-
-
-async def test_an_authorizer_over_grpc(tmp_path: Path) -> None:
-    async with guarded(tmp_path, MeshConfig()) as envoy:
-        server = ext_authz.start_grpc(envoy.ports.other)
-        asks = authorizer("grpc", envoy.ports.other, timeout="2s")
-        only_bytes = policy(
-            "b",
-            action="CUSTOM",
-            provider={"name": "mine"},
-            rules=[{"to": [{"operation": {"ports": [str(envoy.ports.tcp)]}}]}],
-        )
-        await envoy.enforce(
-            Guards(policies=(custom(paths=["/admin*"], ports=[str(envoy.ports.http)]), only_bytes), authorizer=asks)
-        )
-        assert envoy.get("/").status == 200
-        refused = envoy.get("/admin", "x-ext-authz: please")
-        assert (refused.status, refused.headers["x-ext-authz-check-result"]) == (403, "denied")
-        assert envoy.get("/admin", "x-ext-authz: allow").status == 200
-        assert envoy.ask(envoy.ports.tcp, said("GET", "/", "a.com")).status == 0
-        server.stop(grace=None).wait()
 
 
 async def test_dry_run_is_told_and_not_enforced(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""Authorizers of the user's own, asked by a real Envoy: by HTTP, by gRPC, and when they are slow or away."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guarded import guarded, said
+from mizzen.api.mesh import MeshConfig
+from mizzen.samples import ext_authz
+from mizzen.scope.model import Authorizer, Guards
+from policies import plain as policy
+from servers import Server, serving
+
+pytestmark = pytest.mark.process
+
+
+class AuthorizerServer(Server):
+    """Allows who says so, and tells both sides a header."""
+
+    def talk(self, connection: socket.socket, head: str) -> None:
+        yes = "x-ext-authz: allow" in head.lower()
+        said_so = b"HTTP/1.1 200 OK\r\n" if yes else b"HTTP/1.1 401 Unauthorized\r\n"
+        connection.sendall(
+            said_so + b"x-result: told\r\nx-claim: from-authorizer\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        )
+
+
+def authorizer(kind: str, port: int, **settings: Any) -> Authorizer:
+    host = "other" if kind == "http" else "grpc"
+    return Authorizer(name="mine", kind=kind, cluster=f"outbound|{port}||{host}", host=host, settings=settings)  # type: ignore[arg-type]
+
+
+def custom(**operation: Any) -> Any:
+    return policy("c", action="CUSTOM", provider={"name": "mine"}, rules=[{"to": [{"operation": operation}]}])
+
+
+async def test_an_authorizer_over_http(tmp_path: Path) -> None:
+    async with guarded(tmp_path, MeshConfig()) as envoy:
+        asks = authorizer(
+            "http",
+            envoy.ports.other,
+            includeRequestHeadersInCheck=["x-ext-authz"],
+            headersToUpstreamOnAllow=["x-claim"],
+            headersToDownstreamOnDeny=["x-result"],
+        )
+        denied = policy(action="DENY", rules=[{"to": [{"operation": {"paths": ["/admin/no"]}}]}])
+        await envoy.enforce(Guards(policies=(custom(paths=["/admin*"]), denied), authorizer=asks))
+        with serving(AuthorizerServer(envoy.ports.other)):
+            assert envoy.get("/").status == 200, "not asked"
+            refused = envoy.get("/admin")
+            assert (refused.status, refused.headers["x-result"]) == (401, "told")
+            allowed = envoy.get("/admin", "x-ext-authz: allow")
+            assert (allowed.status, allowed.headers["x-seen-claim"]) == (200, "from-authorizer")
+            assert envoy.get("/admin/no", "x-ext-authz: allow").status == 403, "yes is not the last word"
+            assert envoy.ask(envoy.ports.tcp, said("GET", "/", "a.com")).status == 0, "cannot be asked, so denied"
+        assert envoy.get("/admin", "x-ext-authz: allow").status == 403, "nobody answers"
+        await envoy.enforce(Guards(policies=(custom(paths=["/admin*"]),)))
+        assert envoy.get("/admin", "x-ext-authz: allow").status == 403, "there is none to ask"
+        assert envoy.get("/").status == 200
+        assert envoy.ask(envoy.ports.tcp, said("GET", "/", "a.com")).status == 0
+
+
+class SlowServer(AuthorizerServer):
+    """Says yes, a moment later."""
+
+    def talk(self, connection: socket.socket, head: str) -> None:
+        time.sleep(0.4)
+        super().talk(connection, "x-ext-authz: allow")
+
+
+async def test_an_authorizer_that_is_slow_or_away_opens_only_what_is_told_to_fail_open(tmp_path: Path) -> None:
+    async with guarded(tmp_path, MeshConfig()) as envoy:
+
+        async def answers(**settings: Any) -> tuple[int, int]:
+            asks = authorizer("http", envoy.ports.other, timeout="0.1s", **settings)
+            await envoy.enforce(Guards(policies=(custom(paths=["/admin*"]),), authorizer=asks))
+            return envoy.get("/admin").status, envoy.get("/").status
+
+        for server in (None, SlowServer):
+            with serving(server(envoy.ports.other)) if server else contextlib.nullcontext():
+                assert await answers() == (403, 200)
+                assert await answers(statusOnError="503") == (503, 200)
+                assert await answers(failOpen=True) == (200, 200)
+
+
+async def test_an_authorizer_over_grpc(tmp_path: Path) -> None:
+    async with guarded(tmp_path, MeshConfig()) as envoy:
+        server = ext_authz.start_grpc(envoy.ports.other)
+        asks = authorizer("grpc", envoy.ports.other, timeout="2s")
+        only_bytes = policy(
+            "b",
+            action="CUSTOM",
+            provider={"name": "mine"},
+            rules=[{"to": [{"operation": {"ports": [str(envoy.ports.tcp)]}}]}],
+        )
+        await envoy.enforce(
+            Guards(policies=(custom(paths=["/admin*"], ports=[str(envoy.ports.http)]), only_bytes), authorizer=asks)
+        )
+        assert envoy.get("/").status == 200
+        refused = envoy.get("/admin", "x-ext-authz: please")
+        assert (refused.status, refused.headers["x-ext-authz-check-result"]) == (403, "denied")
+        assert envoy.get("/admin", "x-ext-authz: allow").status == 200
+        assert envoy.ask(envoy.ports.tcp, said("GET", "/", "a.com")).status == 0
+        server.stop(grace=None).wait()
