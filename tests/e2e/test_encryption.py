@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,95 @@ def test_the_tutorials_gateway_waits_for_its_secret(shell: Shell, address: str) 
     shell.ok("sleep 1")
     assert shell.ok(f"{secure} {page}") == "200"
     assert shell.ok(f"{secure} -H 'Host: other.example.com' {page}") == "421"
+
+
+# An outside host that talks only to those who show a certificate of its authority, and calls to it by way of the egress
+# gateway, which begins the TLS.
+BANK = """cat <<EOF | kubectl apply -f -
+apiVersion: v1
+kind: Pod
+metadata: {name: bank, namespace: plain, labels: {app: bank}}
+spec:
+  containers:
+  - name: server
+    image: curlimages/curl
+    command: [openssl, s_server, -accept, "8443", -cert, /tls/tls.crt, -key, /tls/tls.key, -CAfile, /tls/ca.crt,
+      -Verify, "1", -verify_return_error, -www, -quiet]
+    volumeMounts: [{name: tls, mountPath: /tls}]
+  volumes: [{name: tls, secret: {secretName: bank}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: bank, namespace: plain}
+spec:
+  selector: {app: bank}
+  ports: [{name: http, port: 80, targetPort: 8443}, {name: http-secure, port: 443, targetPort: 8443}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: out, namespace: plain}
+spec:
+  selector: {istio: egressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [bank.plain.svc.cluster.local]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: bank, namespace: plain}
+spec:
+  hosts: [bank.plain.svc.cluster.local]
+  gateways: [out, mesh]
+  http:
+  - match: [{gateways: [mesh], port: 80}]
+    route: [{destination: {host: istio-egressgateway.istio-system.svc.cluster.local, port: {number: 80}}}]
+  - match: [{gateways: [out], port: 80}]
+    route: [{destination: {host: bank.plain.svc.cluster.local, port: {number: 443}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: bank, namespace: plain}
+spec:
+  host: bank.plain.svc.cluster.local
+  trafficPolicy:
+    portLevelSettings:
+    - port: {number: 443}
+      tls: {mode: MUTUAL, credentialName: bank-client, sni: bank.example.com, subjectAltNames: [bank.example.com]}
+EOF"""
+SIGNED = (
+    "openssl req -newkey rsa:2048 -nodes -keyout {0}.key -out {0}.csr -subj /CN={0} && openssl x509 -req -in {0}.csr"
+    " -CA ca.crt -CAkey ca.key -CAcreateserial -days 3 -out {0}.crt -extfile <(echo subjectAltName=DNS:{0})"
+)
+ASK_BANK = (
+    "kubectl exec deploy/productpage-v1 -c productpage -- python3 -c "
+    '"import urllib.request as u; '
+    "print(u.urlopen('http://bank.plain.svc.cluster.local/', timeout=5).read().decode())\""
+)
+
+
+def test_the_egress_gateway_shows_a_certificate_out_of_a_secret(shell: Shell, address: str) -> None:
+    shell.ok("openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 3 -subj /CN=outside")
+    for name in ("bank.example.com", "client"):
+        shell.ok(SIGNED.format(name))
+    shell.ok(
+        "kubectl create secret generic bank -n plain --from-file=tls.crt=bank.example.com.crt"
+        " --from-file=tls.key=bank.example.com.key --from-file=ca.crt"
+    )
+    shell.ok(BANK)
+    shell.ok("kubectl wait -n plain --for=condition=ready pod/bank --timeout=60s")
+    until_it_says(shell, ASK_BANK, "503")
+    told = shell.ok("kubectl get destinationrules -n plain bank -o jsonpath='{.status.conditions[0].message}'")
+    assert "Secret bank-client is not in namespace istio-system" in told
+    shell.ok(
+        "kubectl create secret generic bank-client -n istio-system --from-file=tls.crt=client.crt"
+        " --from-file=tls.key=client.key --from-file=ca.crt"
+    )
+    assert "CN = client" in until_it_says(shell, ASK_BANK, "Client certificate").replace("CN=", "CN = ")
+    shell.ok("kubectl delete secret bank-client -n istio-system")
+    until_it_says(shell, ASK_BANK, "503")
+
+
+def until_it_says(shell: Shell, line: str, wanted: str, patience: float = 10.0) -> str:
+    deadline = time.monotonic() + patience
+    while wanted not in (output := shell.run(line)[1]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert wanted in output, f"$ {line}\n{output}"
+    return output
