@@ -160,7 +160,7 @@ _Variant: TypeAlias = Callable[[Store, Refusals], DeltaSession | SotwSession]
 class _Conversation:
     """A call of one proxy."""
 
-    __slots__ = ("_call", "_decode", "_identities", "_joined", "_joining", "_server", "_stream", "_variant")
+    __slots__ = ("_call", "_decode", "_identities", "_joined", "_joining", "_server", "_stream", "_variant", "_waiting")
 
     def __init__(
         self,
@@ -178,29 +178,38 @@ class _Conversation:
         self._stream: Stream | None = None
         self._joining: asyncio.Task[None] | None = None
         self._joined = False
+        self._waiting: list[wire.DeltaRequest | wire.SotwRequest] = []
 
     def message(self, data: bytes) -> None:
         try:
             request = self._decode(data)
-            stream = self._stream or self._begun(request.node or wire.Node(""))
-            stream.receive(request)
+            if self._stream is None:
+                self._begin(request.node or wire.Node(""))
+            self._waiting.append(request)
             if self._joined:
-                self._server.fleet.acknowledged(stream)
+                self._go_on()
         except DecodeError as error:
             self._call.end(Status.INVALID_ARGUMENT, f"not a discovery request: {error}")
         except Exception:
             self._failed()
 
-    def _begun(self, node: wire.Node) -> Stream:
+    def _begin(self, node: wire.Node) -> None:
         self._stream = self._server.opened(self._variant, node, self._identities, self._call)
         self._joining = asyncio.create_task(self._join(self._stream))
-        return self._stream
+
+    def _go_on(self) -> None:
+        """The session hears what its proxy says once it knows what the proxy is to hold."""
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            if self._stream is not None:
+                self._stream.receive(request)
+                self._server.fleet.acknowledged(self._stream)
 
     async def _join(self, stream: Stream) -> None:
         try:
             await self._server.fleet.join(stream)
             self._joined = True
-            self._server.fleet.acknowledged(stream)
+            self._go_on()
         except Refused as refused:
             log.warning("refused proxy %s (%s): %s", stream.node.id, ", ".join(self._identities), refused)
             self._call.end(Status.PERMISSION_DENIED, str(refused))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mizzen.ads.held import Held
-from mizzen.ads.store import Response, Store
+from mizzen.ads.store import NOTHING, Response, Store
 from mizzen.ads.target import (
     ALL_AT_ONCE,
     HELD_BACK_BY,
@@ -190,24 +190,37 @@ class DeltaSession:
     def _want_all(self, state: _Type, request: DeltaRequest) -> None:
         """A wildcard subscription: the proxy holds what it says, and nothing else."""
         state.wildcard = True
-        state.pending |= self._everything(request.type_url, state) | request.initial_versions.keys()
-        for name in state.pending - state.names:
-            held = request.initial_versions.get(name)
-            state.held.note(name, held, self._target(request.type_url, state, name))
+        target, holds = self._versions(request.type_url), request.initial_versions
+        differ = {name for name, _ in state.held.differing()}
+        if holds != target:  # which it is for a thousand proxies that come back, whose names need no look one by one
+            differ.update(name for name, _ in target.items() ^ holds.items())
+        for name in differ - state.names:
+            state.held.note(name, holds.get(name), target.get(name))
+        state.pending |= differ | state.names
+
+    def _versions(self, url: str) -> dict[str, str]:
+        """name -> version that a proxy which wants everything is to hold."""
+        found: dict[str, str] = {}
+        for layer in reversed(self._layers or ()):
+            found.update(self._store.versions(layer.get(url, NOTHING)))
+        return found
 
     def _subscribe(self, state: _Type, request: DeltaRequest) -> None:
-        clusters = self._types.get(CLUSTER) if request.type_url == ENDPOINTS else None
+        url, layers, holds = request.type_url, self._layers or (), request.initial_versions
+        clusters = self._types.get(CLUSTER) if url == ENDPOINTS else None
         warming = _sent(clusters) if clusters is not None else frozenset()
-        for name in request.subscribe:
-            if name == WILDCARD:
-                self._want_all(state, request)
-                continue
-            state.names = _with(state.names, name)
-            state.pending.add(name)
-            known = None if name in warming else request.initial_versions.get(name)
-            state.held.note(name, known, self._target(request.type_url, state, name))
+        if WILDCARD in request.subscribe:
+            self._want_all(state, request)
+        fresh = [name for name in request.subscribe if name != WILDCARD]
+        if fresh:
+            state.names = _with(state.names, fresh)
+        for name in fresh:
+            known, target = None if name in warming else holds.get(name), _version(layers, url, name)
+            state.held.note(name, known, target)
             if known is None:
                 state.asked.add(name)
+            if known is None or known != target:
+                state.pending.add(name)
 
     def _unsubscribe(self, state: _Type, request: DeltaRequest) -> None:
         for name in request.unsubscribe:
@@ -238,12 +251,14 @@ class DeltaSession:
         state.pending |= unknown
 
     def _accept(self, url: str, state: _Type, response: Response, accepted: Iterable[str]) -> None:
+        layers = self._layers or ()
         for name in accepted:
             version = response.versions[name]
-            self.refused.pop((url, name), None)
+            if self.refused:
+                self.refused.pop((url, name), None)
             state.alone.discard(name)
-            if state.wants(name):
-                state.held.note(name, version, self._target(url, state, name))
+            if state.wildcard or name in state.names:
+                state.held.note(name, version, _version(layers, url, name))
             else:
                 state.held.forget(name)
 
@@ -279,13 +294,27 @@ class DeltaSession:
 
     def _send(self, url: str, state: _Type) -> list[bytes]:
         resources, removed = self._outstanding(url, state)
-        batches = list(_batches(url, state, resources, removed))
+        batches = list(_batches(url, state, self._shared_apart(url, resources), removed))
         if state.first_answer_due and not batches:
             batches = [((), ())]
         state.first_answer_due = False
         responses = [self._store.delta(url, *batch) for batch in batches]
         state.in_flight.update((response.nonce, response) for response in responses)
         return [response.body for response in responses]
+
+    def _shared_apart(self, url: str, resources: list[Resource]) -> list[tuple[Resource, ...]]:
+        """Clusters by layer: what a thousand proxies have in common is then one response, framed and kept once.
+
+        Other types must not come in parts: Envoy takes the first response of listeners for all of them and is ready.
+        """
+        if url != CLUSTER or len(self._layers or ()) < 2:
+            return [tuple(resources)]
+        parts: dict[int, list[Resource]] = {}
+        tables = [layer.get(url, NOTHING) for layer in self._layers or ()]
+        for resource in resources:
+            place = next(number for number, named in enumerate(tables) if resource.name in named)
+            parts.setdefault(place, []).append(resource)
+        return [tuple(part) for part in parts.values()]
 
     def _outstanding(self, url: str, state: _Type) -> tuple[list[Resource], list[str]]:
         """What to send of the pending names. Those whose removal has to wait stay pending."""
@@ -327,10 +356,10 @@ def _version(layers: Layers | None, url: str, name: str) -> str | None:
     return found.version if found else None
 
 
-def _with(known: frozenset[str] | set[str], name: str) -> set[str]:
-    """`known` and `name`; a shared set is copied, a set of our own grows in place."""
+def _with(known: frozenset[str] | set[str], names: Iterable[str]) -> set[str]:
+    """`known` and `names`; a shared set is copied, a set of our own grows in place."""
     own = known if isinstance(known, set) else set(known)
-    own.add(name)
+    own.update(names)
     return own
 
 
@@ -347,13 +376,18 @@ def _forget(state: _Type, gone: Iterable[str]) -> None:
 
 
 def _batches(
-    url: str, state: _Type, resources: list[Resource], removed: list[str]
+    url: str, state: _Type, parts: list[tuple[Resource, ...]], removed: list[str]
 ) -> Iterable[tuple[tuple[Resource, ...], tuple[str, ...]]]:
-    """One response for all, apart from those that have to travel alone."""
-    single = [resource for resource in resources if url in ONE_PER_RESPONSE or resource.name in state.alone]
-    together = tuple(resource for resource in resources if resource not in single) if single else tuple(resources)
-    if together or removed:
-        yield together, tuple(removed)
+    """One response for each part, apart from those that have to travel alone."""
+    single: list[Resource] = []
+    if url in ONE_PER_RESPONSE or state.alone:
+        single = [one for part in parts for one in part if url in ONE_PER_RESPONSE or one.name in state.alone]
+        parts = [tuple(one for one in part if one not in single) for part in parts]
+    together = [part for part in parts if part]
+    if removed and not together:
+        together.append(())
+    for number, part in enumerate(together):
+        yield part, tuple(removed) if number == 0 else ()
     for resource in single:
         yield (resource,), ()
 

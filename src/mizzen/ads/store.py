@@ -22,6 +22,9 @@ Named: TypeAlias = Mapping[str, Resource]
 
 NOTHING: Named = {}
 _RECENT_BYTES = 16 << 20
+_LARGE = 100
+"""Resources of a mapping whose versions are worth remembering."""
+_REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -47,6 +50,7 @@ class Store:
         self._recent: deque[Response] = deque()
         self._recent_bytes = 0
         self._steps: dict[tuple[int, int], tuple[Resources, Resources, Mapping[str, frozenset[str]]]] = {}
+        self._versions: dict[int, tuple[Named, Mapping[str, str]]] = {}
         self.bytes_framed = 0
 
     def intern(self, resources: Resources, before: Resources | None = None) -> Resources:
@@ -84,9 +88,21 @@ class Store:
             self._steps[key] = known  # holding both sides keeps their ids from being used again
         return known[2]
 
+    def versions(self, named: Named) -> Mapping[str, str]:
+        """name -> version. What is large is shared, and remembered until `sweep`, or until there is too much of it."""
+        if len(named) < _LARGE:
+            return {name: resource.version for name, resource in named.items()}
+        if (known := self._versions.get(id(named))) is None:
+            if len(self._versions) >= _REMEMBERED:
+                self._versions.clear()
+            known = (named, {name: resource.version for name, resource in named.items()})
+            self._versions[id(named)] = known
+        return known[1]
+
     def sweep(self) -> None:
         """Forget remembered steps: the states they lead from are history once a push went out."""
         self._steps.clear()
+        self._versions.clear()
 
     def shared(self, names: AbstractSet[str]) -> frozenset[str]:
         """The set itself, or the equal one that others have."""

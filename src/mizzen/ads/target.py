@@ -38,9 +38,10 @@ def rank(type_url: str) -> int:
 
 
 def find(layers: Layers, type_url: str, name: str) -> Resource | None:
-    for layer in layers:
-        if resource := layer.get(type_url, NOTHING).get(name):
-            return resource
+    for layer in layers:  # a loop without anything else: this is asked for each name of each proxy
+        named = layer.get(type_url)
+        if named is not None and name in named:
+            return named[name]
     return None
 
 

@@ -78,9 +78,9 @@ def _decoded(data: bytes) -> DeltaRequest:
     return DeltaRequest(
         type_url=intern(message.type_url),
         node=_node(message),
-        subscribe=_interned(message.resource_names_subscribe),
-        unsubscribe=_interned(message.resource_names_unsubscribe),
-        initial_versions={intern(name): intern(version) for name, version in message.initial_resource_versions.items()},
+        subscribe=tuple(message.resource_names_subscribe),
+        unsubscribe=tuple(message.resource_names_unsubscribe),
+        initial_versions=dict(message.initial_resource_versions),
         nonce=message.response_nonce,
         error=_error(message),
     )
@@ -144,7 +144,7 @@ def sotw_response(type_url: str, resources: Iterable[Resource], version: str, no
 def _delta_resource(type_url: str, resource: Resource) -> bytes:
     """envoy.service.discovery.v3.Resource"""
     body = _any(type_url, resource.body)
-    return _field(1, resource.version.encode()) + _field(2, body) + _field(3, resource.name.encode())
+    return b"".join((_field(1, resource.version.encode()), _field(2, body), _field(3, resource.name.encode())))
 
 
 def _any(type_url: str, value: bytes) -> bytes:
@@ -153,7 +153,12 @@ def _any(type_url: str, value: bytes) -> bytes:
 
 def _field(number: int, value: bytes) -> bytes:
     """One length-delimited field."""
-    size, prefix = len(value), bytearray((number << 3 | 2,))
+    size = len(value)
+    if size < 0x80:
+        return bytes((number << 3 | 2, size)) + value
+    if size < 0x4000:
+        return bytes((number << 3 | 2, size & 0x7F | 0x80, size >> 7)) + value
+    prefix = bytearray((number << 3 | 2,))
     while size > 0x7F:
         prefix.append(size & 0x7F | 0x80)
         size >>= 7

@@ -134,7 +134,8 @@ class Fleet:
         self.views.advance(snapshot, touched)
         self._moved.set()
         self._moved.clear()
-        self._change_views(touched)
+        if touched.scopes or touched.pods:
+            self._change_views(touched)
         waiting = {member for member in self.connected.values() if self._send(member)}
         self.pushes += 1
         self.store.sweep()
