@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.process
 
 SCRIPT = """
-import asyncio, json, os, sys, time
+import asyncio, json, os, socket, sys, time
 from pathlib import Path
 from mizzen.embedded import cluster, images
 from mizzen.embedded.paths import cluster_paths
@@ -31,6 +31,26 @@ SERVICE = {
     "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
 }
 
+def taken():
+    # A node port that somebody else on this machine has.
+    for port in range(30100, 32767):
+        try:
+            return socket.create_server(("127.0.0.1", port))
+        except OSError:
+            continue
+
+def node_port(name, **port):
+    spec = {"type": "NodePort", "ports": [{"port": 80, **port}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+async def complaints(api, wanted):
+    while True:
+        events = (await api.list(WELL_KNOWN.events, "default")).items
+        told = [each["message"] for each in events if each["reason"] == "NodePortUnavailable"]
+        if len(told) >= wanted:
+            return sorted(told)
+        await asyncio.sleep(0.05)
+
 async def main():
     paths = cluster_paths("rootless")
     images.save(paths.images, {"web:*": images.Command(entrypoint=["python3", "-m", "http.server", "8080"])})
@@ -43,8 +63,14 @@ async def main():
             if any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions") or ()):
                 break
             await asyncio.sleep(0.05)
+        await api.create(WELL_KNOWN.services, node_port("datagrams", protocol="UDP"), "default")
+        with taken() as other:
+            number = other.getsockname()[1]
+            await api.create(WELL_KNOWN.services, node_port("taken", nodePort=number), "default")
+            told = await complaints(api, 2)
     port = service["spec"]["ports"][0]["nodePort"]
-    print(json.dumps({"rootless": started.rootless, "address": started.address, "port": port}), flush=True)
+    found = {"rootless": started.rootless, "address": started.address, "port": port, "told": told}
+    print(json.dumps(found), flush=True)
     sys.stdin.read()
     await cluster.delete("rootless")
 
@@ -81,6 +107,9 @@ def test_a_pod_answers_on_the_machines_loopback(tmp_path_factory):
             assert line, (folder / "mizzen/rootless/logs/init.log").read_text()
             told = json.loads(line)
             assert told["rootless"] and told["address"] == "127.0.0.1"
+            datagrams, taken = sorted(told["told"], key=lambda each: "UDP" not in each)
+            assert "/UDP answers within the cluster only" in datagrams
+            assert "cannot be had on the machine: listen 127.0.0.1:" in taken and "Address already in use" in taken
             assert status_of(f"http://127.0.0.1:{told['port']}/") == 200
         finally:
             owner.stdin.close()

@@ -70,7 +70,7 @@ async def _listen(broker: Path, port: int, complain: Complaint) -> None:
             listener = await asyncio.to_thread(ask, broker, Wanted(op="listen", address=LISTEN, port=port))
             break
         except OSError as error:
-            complain(f"node port {port} cannot be had on the machine's {LISTEN}: {error.strerror}")
+            complain(f"node port {port} cannot be had on the machine: {error.strerror}")
             await asyncio.sleep(_RETRY)
     async with await asyncio.start_server(lambda *pair: _relay(port, *pair), sock=listener) as server:
         await server.serve_forever()
