@@ -178,9 +178,11 @@ def bootstrap(port: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def judge(folder: Path, user: int | None = None, workload: KeyPair | None = None) -> AsyncIterator[Judge]:
+async def judge(
+    folder: Path, user: int | None = None, workload: KeyPair | None = None, admin: int | None = None
+) -> AsyncIterator[Judge]:
     """Envoy writes its log to `folder`; as another user it has no place to write to, and none. `workload` is who it
-    is to others, at first; `Judge.secrets` can make it somebody else."""
+    is to others, at first; `Judge.secrets` can make it somebody else. `admin`: a port on the loopback."""
     found, server = Judge(), grpc.aio.server()
     handler = grpc.stream_stream_rpc_method_handler(found.stream)
     service, method = METHOD.strip("/").split("/")
@@ -189,7 +191,8 @@ async def judge(folder: Path, user: int | None = None, workload: KeyPair | None 
     found.secrets.publish((workload or Mesh().workload()).secrets())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    arguments = ["--config-yaml", json.dumps(bootstrap(port)), "--concurrency", "1", "-l", "warn"]
+    page = {"admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}}} if admin else {}
+    arguments = ["--config-yaml", json.dumps({**bootstrap(port), **page}), "--concurrency", "1", "-l", "warn"]
     log = ["--log-path", str(folder / "envoy.log")] if user is None else ["--log-path", "/dev/null"]
     envoy = await asyncio.create_subprocess_exec(
         str(envoy_path()), *arguments, *log, "--use-dynamic-base-id", user=user, group=user

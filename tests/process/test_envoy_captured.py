@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,9 +15,12 @@ from captured import FAR, POD, RULES, VIP, End, pods
 from envoy_judge import judge
 from mizzen.agent.capture import capture
 from mizzen.envoy.resources import ENDPOINTS
+from mizzen.explain.encryption import Arrived, arrived
+from mizzen.explain.reach import ENVOY_ADMIN_PORT
 from mizzen.scope import model
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.view import Proxy
+from mizzen.xds import unencrypted
 from mizzen.xds.endpoints import cluster_load_assignment
 from stories import objects, scopes, services, world
 
@@ -63,7 +68,7 @@ async def sidecar(folder: Path) -> AsyncIterator[None]:
         for cluster in told[ENDPOINTS]
         if "far" in cluster
     }
-    async with judge(folder, user=1337) as envoy:
+    async with judge(folder, user=1337, admin=ENVOY_ADMIN_PORT) as envoy:
         assert await envoy.refusals(told) == []
         yield
 
@@ -105,3 +110,13 @@ async def test_what_calls_the_application(ends: tuple[End, End], tmp_path: Path)
         assert await far.get(POD, 8003, "anything") == "200 8003 asked by 127.0.0.6"
         assert await far.call(POD, 8003, "some bytes\n") == "8003 asked by 127.0.0.6"
         assert await far.call(POD, 15006, "x") in ("", "ConnectionResetError")
+        seen = await asyncio.to_thread(counted)
+        plain = {one.port: one.calls for one in seen if (one.seen, one.source) == (unencrypted.PLAIN, FAR)}
+        assert plain == {8000: 1, 8001: 1, 8002: 2, 8003: 2}, "each caller without mesh TLS is counted, by port"
+
+
+def counted() -> list[Arrived]:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{ENVOY_ADMIN_PORT}/stats/prometheus?filter=^mizzen", timeout=5
+    ) as page:
+        return list(arrived(page.read().decode()))

@@ -290,7 +290,6 @@ class Server(Model):
     tcp: tuple[TcpRule, ...] = ()
     tls: tuple[TlsServer, ...] = ()
     sources: tuple[Source, ...] = ()
-    """The Gateways."""
 
 
 class Authorizer(Model):
@@ -354,7 +353,6 @@ class GatewayScope(Model):
     credentials: tuple[Credential, ...] = ()
     guards: Guards = NO_GUARDS
     drained: str = ""
-    """As of `InboundScope`."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -400,4 +398,3 @@ class GatewayView(Model):
     container_ports: tuple[tuple[str, int], ...] = ()
     """Named container ports, for targetPorts given by name."""
     drained: str = ""
-    """What the Pod's annotation says (`drains.asked_of`)."""
