@@ -82,8 +82,13 @@ def reference_name(node: Node) -> str | None:
 
 def resolve(node: Node) -> Node:
     """The node itself, or the definition that it refers to."""
-    name = reference_name(node)
-    return definition(name) if name else node
+    reference = node.get("$ref")
+    return node if reference is None else _referenced(reference)
+
+
+@cache
+def _referenced(reference: str) -> Node:
+    return definition(reference.removeprefix(REFERENCE))
 
 
 def child(node: Node, field: str) -> Node:
