@@ -52,12 +52,16 @@ def peer_authentication(name: str, mode: str) -> JSON:
     return {**kind, "metadata": {"name": name}, "spec": spec}
 
 
-async def prepare(own: Machine) -> dict[str, Sidecar]:
+async def prepare(own: Machine, workers: int) -> dict[str, Sidecar]:
+    """With one worker each, chance does not say how connections are spread over workers: it would for a whole run."""
     async with HttpApi.from_kubeconfig(own.kubeconfig) as api:
         for name, mode in SERVERS.items():
             await api.create(PEER_AUTHENTICATIONS, peer_authentication(name, mode), "default")
-    kept_out = {"traffic.sidecar.istio.io/excludeInboundPorts": f"{FAR},{FAR_TLS}"}
-    return await deploy(own, ("client", *SERVERS), kept_out)
+    annotations = {
+        "traffic.sidecar.istio.io/excludeInboundPorts": f"{FAR},{FAR_TLS}",
+        "proxy.istio.io/config": f"concurrency: {workers}",
+    }
+    return await deploy(own, ("client", *SERVERS), annotations)
 
 
 def transport_sockets() -> tuple[JSON, JSON]:
@@ -139,7 +143,7 @@ def compared(found: dict[str, list[Load]]) -> Iterator[Row]:
 
 def measured(own: Machine, asked: argparse.Namespace) -> list[Row]:
     own.mizzen("up", "--set", f"profile={asked.profile}")
-    pods = asyncio.run(prepare(own))
+    pods = asyncio.run(prepare(own, asked.workers))
     with paths(pods) as ways:
         found: dict[str, list[Load]] = {name: [] for name in ways}
         for number in range(asked.rounds + 1):
@@ -156,6 +160,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=1, help="of each Envoy")
     parser.add_argument("--profile", default="minimal", help="`demo` logs every request")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()

@@ -192,7 +192,7 @@ async def edits_in_force(own: Machine, pods: dict[str, Sidecar], count: int) -> 
 
 def measured(own: Machine, asked: argparse.Namespace) -> list[Row]:
     own.mizzen("up", "--set", "profile=minimal")
-    pods = asyncio.run(prepare(own))
+    pods = asyncio.run(prepare(own, asked.workers))
     asyncio.run(create_policies(own, [one for app in ("secured", "client") for one in guards(app)]))
     with served(pods):
         probe = Probe(pods["client"].pid, pods["secured"].service)
@@ -208,6 +208,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, default=16, help="for throughput")
+    parser.add_argument("--workers", type=int, default=1, help="of each Envoy")
     parser.add_argument("--rate", type=int, default=300, help="requests per second, for latency")
     parser.add_argument("--certificates", type=int, default=100)
     parser.add_argument("--edits", type=int, default=50)
