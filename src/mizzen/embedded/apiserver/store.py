@@ -64,7 +64,7 @@ class Subscription:
     namespace: str
     pending: deque[Event] = field(default_factory=deque)
     closed: bool = False
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiter: asyncio.Future[None] | None = None
 
     def offer(self, event: Event) -> None:
         if self.namespace and event.entry.key.namespace != self.namespace:
@@ -73,21 +73,29 @@ class Subscription:
             self.close()
             return
         self.pending.append(event)
-        self._wake.set()
+        self._rouse()
 
     def close(self) -> None:
         self.closed = True
-        self._wake.set()
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def wait(self, seconds: float) -> None:
         """Until there is something pending, it is closed, or the time is over."""
         if self.pending or self.closed:
             return
-        self._wake.clear()
+        # Not `wait_for`, which makes a task of every wait: a write wakes as many as watch.
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(seconds, self._rouse)
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            return
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
 
 
 class _Write(NamedTuple):
