@@ -27,9 +27,10 @@ import uvloop
 from measuring import PYTHON, ROOT, Row, cpu_seconds, quiet_environment, resident_megabytes, spread, tell
 from mesh_objects import JSON, Size, endpoint_slice, everything, virtual_service
 
+from mizzen.agent.certificates import KeyPair
+from mizzen.agent.sds import Secrets, serve_secrets
 from mizzen.ca.authority import Root, join, new_key, private_key_pem, sign_workload, signing_request
 from mizzen.ca.spiffe import Identity
-from mizzen.controlplane import trust
 from mizzen.controlplane.app import ControlPlane, Ports, Settings
 from mizzen.controlplane.histogram import Histogram
 from mizzen.controlplane.watching import CORE_KINDS, MESH_KINDS
@@ -39,7 +40,10 @@ from mizzen.install.types import resource_of
 from mizzen.kube.api import WELL_KNOWN, Resource
 from mizzen.kube.memory import MemoryApi
 
-SYSTEM = "istio-system"
+sys.path.insert(0, str(ROOT / "tests"))
+import own_network
+from envoys import bootstrap, envoy, upstream_tls
+
 VIRTUAL_SERVICES = next(one for one in MESH_KINDS.values() if one.kind == "VirtualService")
 PATIENCE = 240.0
 _fresh = itertools.count(1)
@@ -146,16 +150,17 @@ async def proxies(size: Size, count: int, port: int, certificates: list[dict[str
 
 @asynccontextmanager
 async def real_envoys(size: Size, count: int, port: int, certificates: list[dict[str, str]]) -> AsyncIterator[None]:
-    """They stand in for second replicas, so that they are no workload's only proxy."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from envoys import bootstrap, envoy, upstream_tls
-
+    """Each is a last replica, so no workload's only proxy; their secrets come by a socket, as from an agent."""
     async with AsyncExitStack() as stack:
         for number in range(count):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            pem = certificates[number % size.namespaces]
-            tls = upstream_tls(*(pem[part].encode() for part in ("key", "chain", "root")))
-            config: Any = bootstrap(port, tls, node_id(size, number, size.endpoints - 1))
+            pem = [certificates[number % size.namespaces][part].encode() for part in ("key", "chain", "root")]
+            secrets = Secrets()
+            secrets.publish(KeyPair(*pem).secrets())
+            agent = await serve_secrets(secrets, str(folder / "sds.sock"))
+            stack.push_async_callback(agent.stop, None)
+            node = node_id(size, number, size.endpoints - 1)
+            config: Any = bootstrap(port, upstream_tls(*pem), node, sds=folder / "sds.sock")
             await stack.enter_async_context(envoy(folder, config))
         yield
 
@@ -196,7 +201,7 @@ async def measured(asked: argparse.Namespace, size: Size) -> list[Row]:
     rows.append(Row("memory of the in-memory cluster itself", stored, "MB"))
     async with AsyncExitStack() as stack:
         plane = await stack.enter_async_context(istiod(api, Ports(0, 0, 0, 0, 0)))
-        root = await trust.load_root(api, SYSTEM, "cluster.local")
+        root = plane.certificates.authority.current.signing
         pems = [certificate(root, f"ns-{number}") for number in range(size.namespaces)]
         await quiet(plane, api)
         rows.append(Row("control plane alone, resident", resident_megabytes(), "MB"))
@@ -291,7 +296,8 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=30, help="VirtualService edits")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
+    logging.basicConfig(level=logging.ERROR)
+    own_network.enter()  # real Envoys listen on Istio's ports
     size = Size(services=asked.services, rules=asked.rules, namespaces=min(50, asked.services))
     tell(uvloop.run(measured(asked, size)), asked.json)
 
