@@ -159,8 +159,9 @@ class Wire(asyncio.Protocol):
         self._message = bytearray()
         self._called = False
         self._unread = 0
-        self._window = DEFAULT_WINDOW
-        """Bytes that the server allows us to send."""
+        self._waiting = bytearray()
+        self._windows = {0: DEFAULT_WINDOW, 1: DEFAULT_WINDOW}
+        """Bytes that the server allows us to send, on the connection and on the stream."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -186,8 +187,9 @@ class Wire(asyncio.Protocol):
     def _frame(self, kind: int, flags: int, stream: bytes, payload: bytes) -> None:
         if kind == Kind.DATA:
             self._received(payload)
-        elif kind == Kind.WINDOW_UPDATE and any(stream):
-            self._window += int.from_bytes(payload)
+        elif kind == Kind.WINDOW_UPDATE:
+            self._windows[stream[-1]] += int.from_bytes(payload)
+            self._pump()
         elif kind in (Kind.SETTINGS, Kind.PING) and not flags & ACK:
             self._transport.write(frames.frame(kind, ACK, 0, payload if kind == Kind.PING else b""))
             if not self._called:
@@ -197,7 +199,7 @@ class Wire(asyncio.Protocol):
 
     def _call(self, settings: dict[int, int]) -> None:
         self._called = True
-        self._window = settings[Setting.INITIAL_WINDOW_SIZE]
+        self._windows[1] = settings.get(Setting.INITIAL_WINDOW_SIZE, DEFAULT_WINDOW)
         headers = b"".join(bytes((0, len(k))) + k.encode() + bytes((len(v),)) + v.encode() for k, v in _HEADERS.items())
         self._transport.write(frames.frame(Kind.HEADERS, END_HEADERS, 1, headers))
         self._send(self._proxy.hello())
@@ -215,11 +217,14 @@ class Wire(asyncio.Protocol):
             self._send(self._proxy.answers(data))
 
     def _send(self, messages: Iterator[bytes]) -> None:
-        data = b"".join(b"\0" + len(one).to_bytes(4) + one for one in messages)
-        self._window -= len(data)
-        assert self._window > 0, "the server did not read"
-        pieces = [data[at : at + DEFAULT_FRAME_SIZE] for at in range(0, len(data), DEFAULT_FRAME_SIZE)]
-        self._transport.write(b"".join(frames.frame(Kind.DATA, 0, 1, one) for one in pieces))
+        self._waiting += b"".join(b"\0" + len(one).to_bytes(4) + one for one in messages)
+        self._pump()
+
+    def _pump(self) -> None:
+        while size := min(len(self._waiting), DEFAULT_FRAME_SIZE, *self._windows.values()):
+            self._transport.write(frames.frame(Kind.DATA, 0, 1, bytes(self._waiting[:size])))
+            del self._waiting[:size]
+            self._windows = {number: window - size for number, window in self._windows.items()}
 
 
 _subscriptions: dict[tuple[Any, ...], bytes] = {}

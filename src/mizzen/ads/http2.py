@@ -37,8 +37,9 @@ from mizzen.ads.frames import (
 )
 
 MAX_STREAMS = 100
-RECEIVE_WINDOW = 1 << 20
-"""Of each stream and of the connection, in bytes: what a peer may send before we have read it."""
+RECEIVE_WINDOW = DEFAULT_WINDOW
+"""Of each stream and of the connection, in bytes: what a peer may send before we have read it. TLS keeps buffers as
+large as what came at once, for each of a thousand peers: a small window keeps them small."""
 _MAX_HEADER_BLOCK = 1 << 16
 _MAX_UNREAD_ANSWERS = 1_000
 """Answers to SETTINGS and PING for a peer that does not read."""
@@ -143,16 +144,7 @@ class Connection:
         self._unread_answers = 0
         self._block: tuple[int, int, bytes] | None = None
         """Headers that CONTINUATION frames go on with: stream, flags, and the block so far."""
-        write(
-            settings(
-                {
-                    Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
-                    Setting.INITIAL_WINDOW_SIZE: RECEIVE_WINDOW,
-                    Setting.MAX_HEADER_LIST_SIZE: _MAX_HEADER_BLOCK,
-                }
-            )
-            + window_update(0, RECEIVE_WINDOW - DEFAULT_WINDOW)
-        )
+        write(settings({Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS, Setting.MAX_HEADER_LIST_SIZE: _MAX_HEADER_BLOCK}))
 
     # What the transport tells
 
