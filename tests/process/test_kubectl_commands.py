@@ -18,7 +18,7 @@ STORIES = [story for story in load(Path(__file__).parent / "kubectl") if not sto
 pytestmark = [pytest.mark.process, pytest.mark.skipif(not CLIENTS, reason="no kubectl on PATH nor in MIZZEN_KUBECTLS")]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     started = ApiServer(tmp_path_factory.mktemp("server"))
     # Nothing runs here: Pods that stay unscheduled can be deleted without a node that confirms it.
