@@ -45,9 +45,8 @@ ONE_REQUEST_EACH = {
 
 def told(own: Machine, *arguments: str) -> str:
     command = [PYTHON, "-m", "mizzen.cli", *arguments]
-    return subprocess.run(
-        command, env={**own.environment, "MIZZEN_CLUSTER": NAME}, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    environment = {**own.environment, "MIZZEN_CLUSTER": NAME, "KUBECONFIG": str(own.kubeconfig)}
+    return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 async def restarted(api: HttpApi) -> None:

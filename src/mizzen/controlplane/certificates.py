@@ -17,7 +17,7 @@ from mizzen.ca.spiffe import Caller, Workload
 from mizzen.ca.succession import Standing, Succession
 from mizzen.ca.tokens import BoundPod, Unauthenticated, identify
 from mizzen.controlplane.authority import Authority, RootSettings
-from mizzen.controlplane.ledger import Holding, Ledger, PodKey, standing
+from mizzen.controlplane.ledger import Ledger, PodKey, standing
 from mizzen.kube.api import JSON, WELL_KNOWN, Api, NotFound
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.workloads import canonical_name, canonical_revision, workload_name
@@ -80,7 +80,7 @@ class Certificates:
         if not caller.pod or issued.lives > WORKLOAD_VALIDITY + _SAME_LIFE:
             await self.authority.outlasting(issued.not_after)
         if caller.pod:
-            self.ledger.record((caller.identity.namespace, caller.pod), Holding.of(issued, time.time()))
+            self.ledger.record((caller.identity.namespace, caller.pod), issued)
 
     def proxies(self) -> list[PodKey]:
         """The Pods that have a proxy, and so a certificate."""

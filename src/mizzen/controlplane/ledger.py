@@ -42,21 +42,26 @@ class Holding:
     key_id: str
     not_after: int
     issued: float
+    since: float
+    """Since when the Pod has been given certificates by this key, and has said to trust the same."""
     trusts: frozenset[str]
 
     @classmethod
-    def of(cls, issued: Issued, now: float) -> Holding:
-        trusts = frozenset(one[:SHORT] for one in issued.trusts)
-        return cls(issued.key_id[:SHORT], int(issued.not_after.timestamp()), now, trusts)
+    def of(cls, issued: Issued, now: float, before: Holding | None = None) -> Holding:
+        trusts, key_id = frozenset(one[:SHORT] for one in issued.trusts), issued.key_id[:SHORT]
+        same = before is not None and (before.key_id, before.trusts) == (key_id, trusts)
+        since = before.since if before is not None and same else now
+        return cls(key_id, int(issued.not_after.timestamp()), now, since, trusts)
 
     def __str__(self) -> str:
-        return f"{self.key_id} {self.not_after} {self.issued:.3f} {','.join(sorted(self.trusts)) or _NOBODY}"
+        trusts = ",".join(sorted(self.trusts)) or _NOBODY
+        return f"{self.key_id} {self.not_after} {self.issued:.3f} {self.since:.3f} {trusts}"
 
     @classmethod
     def read(cls, text: str) -> Holding:
         """Raises ValueError."""
-        key_id, not_after, issued, trusts = text.split(" ")
-        return cls(key_id, int(not_after), float(issued), frozenset(trusts.split(",")) - {_NOBODY})
+        key_id, not_after, issued, since, trusts = text.split(" ")
+        return cls(key_id, int(not_after), float(issued), float(since), frozenset(trusts.split(",")) - {_NOBODY})
 
 
 def standing(
@@ -71,8 +76,8 @@ def standing(
 
 
 def settled(holdings: Mapping[PodKey, Holding], now: float) -> dict[PodKey, Holding]:
-    """Without what was issued a moment ago: its proxy may not have it yet."""
-    return {pod: held for pod, held in holdings.items() if held.issued <= now - SETTLED_AFTER}
+    """Without what is new: a proxy may not have it yet."""
+    return {pod: held for pod, held in holdings.items() if held.since <= now - SETTLED_AFTER}
 
 
 def trusting(held: Holding | None, succession: Succession) -> bool:
@@ -103,8 +108,9 @@ class Ledger:
                 found[pod] = held
         return found
 
-    def record(self, pod: PodKey, held: Holding) -> None:
-        self._pending[pod] = held
+    def record(self, pod: PodKey, issued: Issued) -> None:
+        before = self._pending.get(pod) or self._read_one(pod)
+        self._pending[pod] = Holding.of(issued, time.time(), before)
         self._filled.set()
 
     async def run(self) -> None:
@@ -143,15 +149,21 @@ class Ledger:
         return [pod for pod, held in self._read().items() if held.issued < old and not self._exists(pod)]
 
     def _read(self) -> dict[PodKey, Holding]:
+        pods = ((key.partition(".")[0], key.partition(".")[2]) for key in self._data)
+        return {pod: held for pod in pods if (held := self._read_one(pod))}
+
+    def _read_one(self, pod: PodKey) -> Holding | None:
+        text = self._data.get(_key(pod))
+        try:
+            return Holding.read(text) if text else None
+        except ValueError:
+            log.warning("ConfigMap %s: %s is not an entry of ours: %r", CONFIG_MAP, _key(pod), text)
+            return None
+
+    @property
+    def _data(self) -> dict[str, str]:
         stored: JSON = self._stored.get(self._namespace, CONFIG_MAP) or {}
-        found: dict[PodKey, Holding] = {}
-        for key, text in (stored.get("data") or {}).items():
-            namespace, _, name = key.partition(".")
-            try:
-                found[namespace, name] = Holding.read(text)
-            except ValueError:
-                log.warning("ConfigMap %s: %s is not an entry of ours: %r", CONFIG_MAP, key, text)
-        return found
+        return stored.get("data") or {}
 
 
 def _key(pod: PodKey) -> str:

@@ -18,7 +18,8 @@ WEB, BANK = ("shop", "web-1"), ("shop", "bank-1")
 def holding(root, *trusts, seconds=0):
     """By a certificate that came so many seconds after NOW."""
     fingerprints = frozenset(fingerprint(one.certificate)[:SHORT] for one in trusts)
-    return Holding(root.key_id[:SHORT], int(NOW.timestamp()) + 86400, NOW.timestamp() + seconds, fingerprints)
+    now = NOW.timestamp()
+    return Holding(root.key_id[:SHORT], int(now) + 86400, now + seconds, now + seconds, fingerprints)
 
 
 def shown(succession, holdings):
