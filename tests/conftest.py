@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -20,8 +21,15 @@ os.environ |= {"GOGC": "off", "GOMAXPROCS": "1"}
 
 from hypothesis import HealthCheck, settings
 
+# Modules and collected tests stay for as long as we run: looking through them for garbage again and again took a tenth.
+gc.set_threshold(50_000, 20, 50)
+
 settings.register_profile("quick", max_examples=15, deadline=None, derandomize=True, database=None)
 settings.register_profile(
     "thorough", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("thorough" if os.environ.get("MIZZEN_THOROUGH") else "quick")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
