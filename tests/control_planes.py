@@ -108,7 +108,9 @@ async def certificate(
             validity_duration=3600,
             metadata={"fields": [{"key": TRUSTED_ROOTS, "value": {"string_value": trusted}}]},
         )
-        response = await call(request, metadata=(("authorization", f"Bearer {token}"),))
+        response = await call(
+            request, metadata=(("authorization", f"Bearer {token}"),), timeout=10, wait_for_ready=True
+        )  # a replica publishes its root before it listens
     *chain, roots = response.cert_chain
     return private_key_pem(key), "".join(chain).encode(), roots.encode()
 
