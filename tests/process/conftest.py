@@ -3,7 +3,6 @@ import os
 
 import pytest
 from pyroute2 import IPRoute
-from xdist.scheduler import LoadScopeScheduling
 
 import own_network
 
@@ -13,25 +12,12 @@ CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-LONGEST = ("test_box", "test_kubectl_running", "test_node", "test_agent", "test_kubectl_commands", "test_kubectl")
+LONGEST = ("test_box", "test_node", "test_agent")
 """Begun first, so that none of them is what everything waits for in the end."""
 
 
 def pytest_configure(config):
     own_network.configured(config)
-
-
-class Shared(LoadScopeScheduling):
-    """Tests of a file share what they start, so a worker takes them together; kubectl's stories by their files."""
-
-    def _split_scope(self, nodeid):
-        file, _, test = nodeid.partition("::")
-        return f"{file}::{test.split('-')[1]}" if file.endswith("test_kubectl_commands.py") else file
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    return Shared(config, log)
 
 
 def pytest_collection_modifyitems(items):

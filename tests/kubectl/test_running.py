@@ -1,4 +1,4 @@
-"""The stories in `kubectl/` that need Pods to run: one real cluster, every kubectl that is at hand."""
+"""The stories in `stories/` that need Pods to run: one real cluster, every kubectl that is at hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mizzen.embedded import cluster, images
 from mizzen.embedded.paths import cluster_paths
 
 CLIENTS = clients()
-STORIES = [story for story in load(Path(__file__).parent / "kubectl") if story.needs == "node"]
+STORIES = [story for story in load(Path(__file__).parent / "stories") if story.needs == "node"]
 pytestmark = [
     pytest.mark.process,
     pytest.mark.root,

@@ -1,4 +1,4 @@
-"""The stories in `kubectl/`, each played with every kubectl that is at hand, against one API server."""
+"""The stories in `stories/`, each played with every kubectl that is at hand, against one API server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apiservers import ApiServer
 from kubectl_stories import Client, Stage, Story, clients, load
 
 CLIENTS = clients()
-STORIES = [story for story in load(Path(__file__).parent / "kubectl") if not story.needs]
+STORIES = [story for story in load(Path(__file__).parent / "stories") if not story.needs]
 pytestmark = [pytest.mark.process, pytest.mark.skipif(not CLIENTS, reason="no kubectl on PATH nor in MIZZEN_KUBECTLS")]
 
 
