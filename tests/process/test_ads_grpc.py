@@ -232,6 +232,34 @@ async def test_a_dead_peer_is_given_up(world: World) -> None:
         writer.close()
 
 
+async def test_a_peer_that_does_not_speak_tls_is_told_so_and_hurts_nobody(world: World) -> None:
+    async with world.serving(), world.channel() as channel:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        alert = await asyncio.wait_for(reader.read(), 5)
+        assert alert[:1] == b"\x15"
+        writer.close()
+        call = delta(channel)
+        await call.write(asked())
+        assert len((await call.read()).resources) == len(LARGE[CLUSTER])
+
+
+async def test_a_handshake_that_does_not_go_on_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mizzen.ads.server.HANDSHAKE_SECONDS", 0.1)
+    async with world.serving():
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+async def test_a_peer_that_does_not_speak_http2_is_told_so(world: World) -> None:
+    async with world.serving():
+        reader, writer = await world.dial()
+        writer.write(b"not HTTP/2, whatever the names that were agreed on")
+        assert b"not an HTTP/2 client" in await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+
 async def test_clients_may_ask_whether_we_live(world: World) -> None:
     often = [
         ("grpc.keepalive_time_ms", 100),

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from mizzen.ads import wire
 from mizzen.ads.calls import Call, Served, Status
 from mizzen.ads.connection import PATIENCE, Connection, Patience
+from mizzen.ads.secured import Secured
 from mizzen.ads.session import DeltaSession, TypeState
 from mizzen.ads.sotw import SotwSession
 from mizzen.ads.store import Store
@@ -113,14 +114,17 @@ class AdsServer:
         """Raises OSError when the address cannot be bound."""
         wanted = self._serving
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._connections, self._serve, wanted.patience),
+            self._connection,
             wanted.host,
             wanted.port,
-            ssl=wanted.tls,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS if wanted.tls else None,
             backlog=BACKLOG,
         )
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        inner = Connection(self._connections, self._serve, self._serving.patience)
+        tls = self._serving.tls
+        return inner if tls is None else Secured(tls, inner, HANDSHAKE_SECONDS)
 
     async def stop(self, grace_seconds: float = 0.2) -> None:
         """End all streams. Envoy keeps its configuration and dials again."""
