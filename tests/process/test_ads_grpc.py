@@ -232,12 +232,12 @@ async def test_a_dead_peer_is_given_up(world: World) -> None:
         writer.close()
 
 
-async def test_a_peer_that_does_not_speak_tls_is_told_so_and_hurts_nobody(world: World) -> None:
+async def test_a_malformed_handshake_is_told_so_and_hurts_nobody(world: World) -> None:
     async with world.serving(), world.channel() as channel:
         reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
-        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        writer.write(b"\x16\x03\x01\x00\x05hello")
         alert = await asyncio.wait_for(reader.read(), 5)
-        assert alert[:1] == b"\x15"
+        assert alert[:1] == b"\x15"  # the record of an alert
         writer.close()
         call = delta(channel)
         await call.write(asked())
