@@ -81,6 +81,8 @@ async def istiod(api: Cluster, ports: Ports | None = None) -> AsyncIterator[Cont
     work = asyncio.create_task(plane.run())
     try:
         await until(lambda: plane.serving.is_set() or work.done())
+        if work.done():
+            work.result()  # raises what ended it
         yield plane
     finally:
         work.cancel()
