@@ -8,6 +8,9 @@ import own_network
 
 own_network.enter()
 
+# Else gRPC ends its threads before every fork and has new ones afterwards: for good in the network of whoever forked.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
 CLONE_NEWNET = 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
 

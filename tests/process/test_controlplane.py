@@ -136,7 +136,7 @@ def reason(api: Cluster) -> str:
     return str((status(api) or {}).get("conditions", [{}])[0].get("reason", ""))
 
 
-async def test_a_policy_that_cannot_be_read_denies(private_network) -> None:
+async def test_a_policy_that_cannot_be_read_denies() -> None:
     """Stored past validation, before istiod started: what it would apply to is closed, and its status says so."""
     api = await cluster()
     kind = next(one for one in MESH_KINDS.values() if one.kind == "AuthorizationPolicy")
