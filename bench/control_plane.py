@@ -245,13 +245,18 @@ async def changes(plane: ControlPlane, api: MemoryApi, size: Size, asked: argpar
     cpu = time.process_time()
     moved = await timed(plane, move, asked.rounds)
     per_move = (time.process_time() - cpu) / asked.rounds
+    rows = [
+        *spread("endpoint change to the last of all ACKs", moved, 100),
+        Row("endpoint change, CPU of the control plane", per_move * 1e3, "ms"),
+    ]
+    if not asked.edits:
+        return rows
     await timed(plane, edit, 1)
     cpu = time.process_time()
     edited = await timed(plane, edit, asked.edits)
     per_edit = (time.process_time() - cpu) / asked.edits
     return [
-        *spread("endpoint change to the last of all ACKs", moved, 100),
-        Row("endpoint change, CPU of the control plane", per_move * 1e3, "ms"),
+        *rows,
         *spread("VirtualService edit to the last of all ACKs", edited),
         Row("VirtualService edit, CPU of the control plane", per_edit * 1e3, "ms"),
     ]

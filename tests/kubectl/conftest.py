@@ -2,6 +2,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 import own_network
+from kubectl_stories import clients
 
 own_network.enter()
 
@@ -29,3 +30,14 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
     order = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.fixture(scope="module", params=clients(), ids=str)
+def client(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def home(client, tmp_path_factory):
+    """With its own discovery cache."""
+    return tmp_path_factory.mktemp("home")

@@ -29,18 +29,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     started.stop()
 
 
-@pytest.fixture(scope="module", params=CLIENTS, ids=str)
-def client(request: pytest.FixtureRequest) -> Client:
-    chosen: Client = request.param
-    return chosen
-
-
-@pytest.fixture(scope="module")
-def home(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With its own discovery cache."""
-    return tmp_path_factory.mktemp("home")
-
-
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_story(server: ApiServer, client: Client, home: Path, tmp_path: Path, story: Story) -> None:
     namespace = re.sub(r"[^a-z0-9]+", "-", f"{story.name}-{client}")

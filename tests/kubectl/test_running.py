@@ -45,17 +45,6 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             asyncio.run(cluster.delete(NAME))
 
 
-@pytest.fixture(scope="module", params=CLIENTS, ids=str)
-def client(request: pytest.FixtureRequest) -> Client:
-    chosen: Client = request.param
-    return chosen
-
-
-@pytest.fixture(scope="module")
-def home(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_story(kubeconfig: Path, client: Client, home: Path, tmp_path: Path, story: Story) -> None:
     namespace = re.sub(r"[^a-z0-9]+", "-", f"{story.name}-{client}")
