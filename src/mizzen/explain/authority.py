@@ -9,7 +9,7 @@ from typing import Any
 
 from mizzen.api.base import Model
 from mizzen.explain.proxy_status import MONITORING_PORT
-from mizzen.explain.reach import http_get, is_ready
+from mizzen.explain.reach import http_get, serves
 from mizzen.kube.api import WELL_KNOWN, NotFound, Selector
 from mizzen.kube.http import HttpApi
 
@@ -60,7 +60,7 @@ class AuthorityState(Model):
 async def authority(api: HttpApi, namespace: str = "istio-system") -> AuthorityState:
     """As the istiod says that is furthest behind. Raises NotFound when none is ready, and ApiError."""
     pods = (await api.list(WELL_KNOWN.pods, namespace, Selector(labels="app=istiod"))).items
-    ready = sorted(pod["metadata"]["name"] for pod in pods if is_ready(pod))
+    ready = sorted(pod["metadata"]["name"] for pod in pods if serves(pod))
     if not ready:
         raise NotFound(404, "NotFound", f"no istiod is ready in namespace {namespace}")
     answers = await asyncio.gather(*(http_get(api, namespace, pod, MONITORING_PORT, "/debug/ca") for pod in ready))

@@ -17,6 +17,7 @@ from mizzen.explain.describe import (
     services_of,
 )
 from mizzen.explain.proxy_config import config_dump
+from mizzen.explain.reach import is_ending
 from mizzen.explain.snapshots import snapshot as read_snapshot
 from mizzen.kube.api import WELL_KNOWN, NotFound, Selector
 from mizzen.kube.http import HttpApi
@@ -82,7 +83,7 @@ async def _behind(api: HttpApi, service: Service) -> list[JSON]:
 
 
 def _runs(pod: JSON) -> bool:
-    return bool(pod.get("status", {}).get("phase") == "Running")
+    return bool(pod.get("status", {}).get("phase") == "Running") and not is_ending(pod)
 
 
 async def _edges(api: HttpApi, known: Snapshot) -> Sequence[Edge]:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from mizzen.api.base import Model
-from mizzen.explain.reach import ENVOY_ADMIN_PORT, http_get
-from mizzen.kube.api import WELL_KNOWN
+from mizzen.explain.reach import ENVOY_ADMIN_PORT, JSON, http_get, is_ending
+from mizzen.kube.api import WELL_KNOWN, ApiError, NotFound
 from mizzen.kube.http import HttpApi
 from mizzen.scope.drains import POD_ANNOTATION
 
@@ -22,6 +22,7 @@ _OPEN = "downstream_cx_active"
 _STATS = "/stats?filter=^(listener_manager|listener\\..*downstream_cx_active$)"
 _OWN_LISTENERS = (".worker_", "listener.admin.", "_15090.", "_15021.", "_15001.")
 """Parts of others; admin, statistics, health, and what the application itself calls."""
+_ENDED = "the Pod ended, and its connections with it"
 
 
 class Drained(Model):
@@ -39,14 +40,27 @@ class Drained(Model):
 
 async def ask_to_drain(api: HttpApi, namespace: str, pods: Iterable[str]) -> list[Drained]:
     """By an annotation, the same for all of them. Raises ApiError, also for a Pod without a proxy."""
-    names = list(pods)
-    before = await asyncio.gather(*(_stats(api, namespace, pod) for pod in names))
     mark = {"metadata": {"annotations": {POD_ANNOTATION: datetime.now(UTC).isoformat(timespec="milliseconds")}}}
-    await asyncio.gather(*(api.patch(WELL_KNOWN.pods, pod, mark, namespace) for pod in names))
-    return [
-        Drained(pod=f"{pod}.{namespace}", connections=_open(stats), state="asked", changes=_sum(stats, _CHANGED))
-        for pod, stats in zip(names, before, strict=True)
-    ]
+    return await asyncio.gather(*(_ask(api, namespace, pod, mark) for pod in pods))
+
+
+async def _ask(api: HttpApi, namespace: str, pod: str, mark: JSON) -> Drained:
+    try:
+        stats = await _stats(api, namespace, pod)
+        await api.patch(WELL_KNOWN.pods, pod, mark, namespace)
+    except ApiError:
+        if await _ends(api, namespace, pod):
+            return Drained(pod=f"{pod}.{namespace}", connections=0, state=_ENDED, done=True)
+        raise
+    return Drained(pod=f"{pod}.{namespace}", connections=_open(stats), state="asked", changes=_sum(stats, _CHANGED))
+
+
+async def _ends(api: HttpApi, namespace: str, pod: str) -> bool:
+    """Whether the Pod is gone or about to be: then its connections end with it."""
+    try:
+        return is_ending(await api.get(WELL_KNOWN.pods, pod, namespace))
+    except NotFound:
+        return True
 
 
 async def watch_drain(api: HttpApi, begun: Iterable[Drained], seconds: float) -> list[Drained]:
@@ -55,8 +69,17 @@ async def watch_drain(api: HttpApi, begun: Iterable[Drained], seconds: float) ->
 
 
 async def _watch(api: HttpApi, row: Drained, seconds: float) -> Drained:
-    started = time.monotonic()
     name, _, namespace = row.pod.partition(".")
+    try:
+        return row if row.done else await _watch_proxy(api, row, name, namespace, seconds)
+    except ApiError:
+        if await _ends(api, namespace, name):
+            return replace(row, state=_ENDED, done=True)
+        raise
+
+
+async def _watch_proxy(api: HttpApi, row: Drained, name: str, namespace: str, seconds: float) -> Drained:
+    started = time.monotonic()
     while True:
         stats, passed = await _stats(api, namespace, name), time.monotonic() - started
         taken_up, left = _sum(stats, _CHANGED) > row.changes, _sum(stats, _DRAINING)

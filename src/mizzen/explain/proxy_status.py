@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import field
 
 from mizzen.api.base import Model
-from mizzen.explain.reach import http_get, is_ready
+from mizzen.explain.reach import http_get, serves
 from mizzen.kube.api import WELL_KNOWN, ApiError, NotFound, Selector
 from mizzen.kube.http import HttpApi
 
@@ -48,7 +48,7 @@ class ProxySync(Model):
 async def proxy_status(api: HttpApi, namespace: str = "istio-system") -> list[ProxySync]:
     """Sorted by name. Raises NotFound when no istiod is ready, and ApiError."""
     pods = (await api.list(WELL_KNOWN.pods, namespace, Selector(labels="app=istiod"))).items
-    ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
+    ready = [pod["metadata"]["name"] for pod in pods if serves(pod)]
     if not ready:
         raise NotFound(404, "NotFound", f"no istiod is ready in namespace {namespace}")
     answers = await asyncio.gather(*(_sync(api, namespace, pod) for pod in ready))

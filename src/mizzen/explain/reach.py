@@ -76,10 +76,10 @@ async def find_pod(api: Api, reference: str, namespace: str) -> tuple[str, str]:
 
 
 async def ready_pods(api: Api, kind: str, name: str, namespace: str) -> list[str]:
-    """Names of the ready Pods of a workload, sorted; at least one. Raises NotFound."""
+    """Names of the ready Pods of a workload that are not ending, sorted; at least one. Raises NotFound."""
     workload = await api.get(_WORKLOADS[kind.lower()], name, namespace)
     pods = (await api.list(WELL_KNOWN.pods, namespace, Selector(labels=_selector(workload)))).items
-    ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
+    ready = [pod["metadata"]["name"] for pod in pods if serves(pod)]
     if not ready:
         raise NotFound(404, "NotFound", f"no Pod of {kind}/{name} in namespace {namespace} is ready")
     return sorted(ready)
@@ -107,5 +107,10 @@ def _selector(workload: JSON) -> str:
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
-def is_ready(pod: JSON) -> bool:
-    return holds(pod, "Ready")
+def serves(pod: JSON) -> bool:
+    """Ready, and not ending: an ending Pod stays ready for a while, and whom one asks there may go at any moment."""
+    return holds(pod, "Ready") and not is_ending(pod)
+
+
+def is_ending(pod: JSON) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
