@@ -33,7 +33,10 @@ def cases(file: str) -> list[Any]:
     path = CASES / file
     if not path.exists():
         return [pytest.param(None, marks=pytest.mark.skip(reason=f"{file} is not beside the project"))]
-    return [pytest.param(case, id=case["id"], marks=_marks(case["id"])) for case in yaml.safe_load(path.read_text())]
+    return [
+        pytest.param(case, id=case["id"], marks=_marks(case["id"]))
+        for case in yaml.load(path.read_text(), yaml.CSafeLoader)
+    ]
 
 
 def _marks(name: str) -> list[pytest.MarkDecorator]:

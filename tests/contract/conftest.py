@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mizzen.embedded.apiserver.application import Application, open_application
+import applications
+from mizzen.embedded.apiserver.application import Application
 from mizzen.embedded.apiserver.connections import Connections
 from mizzen.embedded.apiserver.http_server import HttpServer, tls_context
 from mizzen.embedded.apiserver.pki import Pki, ensure_pki, kubeconfig
@@ -29,13 +30,6 @@ KINDS = ["memory", "local", "https", *(["real"] if REAL else [])]
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return ensure_pki(tmp_path_factory.mktemp("cluster") / "pki")
-
-
-@contextlib.asynccontextmanager
-async def embedded(folder: Path, pki: Pki) -> AsyncIterator[Application]:
-    application = await open_application(folder, pki)
-    yield application
-    await application.close()
 
 
 @contextlib.asynccontextmanager
@@ -62,8 +56,8 @@ async def connected(path: Path | str) -> AsyncIterator[HttpApi]:
 
 @pytest.fixture
 async def application(tmp_path: Path, pki: Pki) -> AsyncIterator[Application]:
-    async with embedded(tmp_path, pki) as opened:
-        yield opened
+    async with applications.opened(tmp_path, pki) as application:
+        yield application
 
 
 @pytest.fixture
@@ -83,7 +77,11 @@ async def api(request: pytest.FixtureRequest, tmp_path: Path, pki: Pki) -> Async
         async with connected(REAL) as real:
             yield real
     else:
-        async with embedded(tmp_path, pki) as opened, served(opened, pki, tmp_path) as path, connected(path) as https:
+        async with (
+            applications.opened(tmp_path, pki) as opened,
+            served(opened, pki, tmp_path) as path,
+            connected(path) as https,
+        ):
             yield opened.api if request.param == "local" else https
 
 

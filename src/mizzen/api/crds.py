@@ -6,6 +6,7 @@ one schema for all versions of a kind, so nothing is converted.
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from typing import Any
@@ -16,6 +17,8 @@ from mizzen.api.base import Duration
 from mizzen.api.registry import KINDS, Column, Kind
 from mizzen.api.unknown import without_none
 
+_fields = functools.cache(msgspec.structs.fields)
+"""What a struct's annotations say; evaluating them is most of the work, and one schema stands for each version."""
 _OPEN_OBJECT = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -76,7 +79,7 @@ def _column(column: Column) -> dict[str, Any]:
 
 def schema(kind: Kind) -> dict[str, Any]:
     """The schema of one whole object; apiVersion, kind and metadata are the API server's."""
-    spec = next(field.type for field in msgspec.structs.fields(kind.struct) if field.name == "spec")
+    spec = next(field.type for field in _fields(kind.struct) if field.name == "spec")
     made: dict[str, Any] = {
         "type": "object",
         "properties": {"spec": _described(_schema(spec), kind.struct), "status": dict(_OPEN_OBJECT)},
@@ -145,7 +148,7 @@ def _limits(meta: msgspec.Meta, made: dict[str, Any]) -> dict[str, Any]:
 
 
 def _struct(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    fields = msgspec.structs.fields(struct)
+    fields = _fields(struct)
     made = _described(
         {"type": "object", "properties": {field.encode_name: _schema(field.type) for field in fields}}, struct
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,6 +12,9 @@ import msgspec
 from mizzen.api.ignored import LEDGER, Entry
 from mizzen.api.registry import KINDS, KUBERNETES_KINDS, Kind
 from mizzen.api.unknown import bare_type
+
+_members = functools.cache(msgspec.structs.fields)
+"""Evaluating annotations is most of the work, and small structs stand in many places."""
 
 
 class Field(NamedTuple):
@@ -23,7 +27,7 @@ class Field(NamedTuple):
 
 def fields(kind: Kind) -> Iterator[Field]:
     """The leaves of a kind's specification, in the order of its struct."""
-    spec = next(field.type for field in msgspec.structs.fields(kind.struct) if field.name == "spec")
+    spec = next(field.type for field in _members(kind.struct) if field.name == "spec")
     entries = {entry.path: entry for entry in LEDGER if entry.kind == kind.kind}
     yield from _walk(spec, "spec", entries, entries.get(""))
 
@@ -32,7 +36,7 @@ def _walk(given: Any, path: str, entries: Mapping[str, Entry], entry: Entry | No
     given, entry = bare_type(given), entries.get(path, entry)
     arguments = typing.get_args(given)
     if isinstance(given, type) and issubclass(given, msgspec.Struct):
-        for field in msgspec.structs.fields(given):
+        for field in _members(given):
             yield from _walk(field.type, f"{path}.{field.encode_name}", entries, entry)
     elif typing.get_origin(given) is tuple:
         yield from _walk(arguments[0], f"{path}[]", entries, entries.get(path, entry))

@@ -206,9 +206,13 @@ def _merge(paths: Sequence[Path]) -> JSON:
     return merged
 
 
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml where PyYAML was built with it: as safe, and ten times as fast."""
+
+
 def _load(path: Path) -> JSON:
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.load(path.read_text(), _Loader)  # noqa: S506 - safe with either
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the kubeconfig {path}: {error}") from error
     if not isinstance(document, dict):

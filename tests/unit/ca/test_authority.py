@@ -1,3 +1,4 @@
+import functools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -137,11 +138,18 @@ def test_a_key_that_is_weak_or_that_envoy_would_refuse_gets_no_certificate(root,
         sign_workload(root, request(key), WEB, NOW, DAY, serial=7)
 
 
+@functools.cache
+def root_of(kind):
+    return new_root("cluster.local", NOW, serial=1, kind=kind)
+
+
+key_of = functools.cache(new_key)
+
+
 @pytest.mark.parametrize("of_root", [KeyKind(), KeyKind("P384"), KeyKind(rsa_bits=2048)])
 @pytest.mark.parametrize("of_workload", [KeyKind(), KeyKind("P384"), KeyKind(rsa_bits=2048)])
 def test_elliptic_and_rsa_keys_sign_each_other(of_root, of_workload):
-    root = new_root("cluster.local", NOW, serial=1, kind=of_root)
-    key = new_key(of_workload)
+    root, key = root_of(of_root), key_of(of_workload)
     leaf = leaf_of(sign_workload(Root.from_pem(*root.to_pem()), request(key), WEB, NOW, DAY, serial=7))
     leaf.verify_directly_issued_by(root.certificate)
     assert leaf.public_key() == key.public_key()

@@ -19,7 +19,7 @@ BOOKINFO = MANIFESTS / "bookinfo"
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(path.read_text()))
+    return list(yaml.load_all(path.read_text(), yaml.CSafeLoader))
 
 
 def entries(image: str) -> list[Any]:

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from mizzen.embedded.apiserver.application import Application, open_application
+import applications
+from mizzen.embedded.apiserver.application import Application
 from mizzen.embedded.apiserver.pki import Pki, ensure_pki
 from mizzen.embedded.apiserver.wire import ANONYMOUS, LOOPBACK, Request, Response, Stream, User, parse_query
 
@@ -25,9 +26,8 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 @pytest.fixture
 async def server(tmp_path: Path, pki: Pki) -> AsyncIterator[Server]:
-    application = await open_application(tmp_path, pki)
-    yield Server(application)
-    await application.close()
+    async with applications.opened(tmp_path, pki) as application:
+        yield Server(application)
 
 
 class Server:
@@ -171,16 +171,13 @@ async def test_a_forged_continue_token_is_refused(server: Server) -> None:
 
 
 async def test_a_watch_from_a_forgotten_revision_is_gone(tmp_path: Path, pki: Pki) -> None:
-    application = await open_application(tmp_path, pki)
-    server = Server(application)
-    try:
+    async with applications.opened(tmp_path, pki) as application:
+        server = Server(application)
         application.store.history.max_events = 3
         await server.ok("POST", CONFIGS, config("a"))
         status, answer, _ = await server.ask("GET", f"{CONFIGS}?watch=true&resourceVersion=2")
         assert (status, answer["reason"]) == (410, "Expired")
         assert answer["message"].startswith("too old resource version: 2 (")
-    finally:
-        await application.close()
 
 
 async def test_watches_begin_with_what_there_is(server: Server) -> None:

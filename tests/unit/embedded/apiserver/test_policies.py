@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+import applications
 from mizzen.embedded.apiserver import cel_source
-from mizzen.embedded.apiserver.application import Application, open_application
+from mizzen.embedded.apiserver.application import Application
 from mizzen.embedded.apiserver.operation import Call
 from mizzen.embedded.apiserver.pki import Pki, ensure_pki
 from mizzen.embedded.apiserver.target import Target
@@ -60,9 +61,8 @@ class Cluster:
 
 @pytest.fixture
 async def cluster(tmp_path: Path, pki: Pki) -> AsyncIterator[Cluster]:
-    application = await open_application(tmp_path, pki)
-    yield Cluster(application)
-    await application.close()
+    async with applications.opened(tmp_path, pki) as application:
+        yield Cluster(application)
 
 
 async def test_a_policy_denies_once_it_is_bound(cluster: Cluster) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mizzen.embedded.apiserver.application import Application, open_application
+import applications
+from mizzen.embedded.apiserver.application import Application
 from mizzen.embedded.apiserver.http_server import tls_context
 from mizzen.embedded.apiserver.operation import Call, Operation
 from mizzen.embedded.apiserver.pki import Pki, ensure_pki
@@ -81,16 +82,15 @@ class Hooks:
 
 @pytest.fixture
 async def hooks(tmp_path: Path, pki: Pki) -> AsyncIterator[Hooks]:
-    application = await open_application(tmp_path, pki)
-    found = Hooks(application, pki)
-    runner = web.ServerRunner(web.Server(found.answer))
-    await runner.setup()
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    await web.SockSite(runner, listener, ssl_context=tls_context(pki)).start()
-    await found.declare_service(listener.getsockname()[1])
-    yield found
-    await application.close()
+    async with applications.opened(tmp_path, pki) as application:
+        found = Hooks(application, pki)
+        runner = web.ServerRunner(web.Server(found.answer))
+        await runner.setup()
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        await web.SockSite(runner, listener, ssl_context=tls_context(pki)).start()
+        await found.declare_service(listener.getsockname()[1])
+        yield found
     await runner.cleanup()
 
 
