@@ -257,6 +257,16 @@ def test_a_function_runs_in_a_fork(node):
     assert "No module named" in node.output("g", "x", function="mizzen.nosuch:main")
 
 
+def test_a_function_survives_a_closed_connection_and_a_program_begins_with_the_defaults(node):
+    null = os.open(os.devnull, os.O_RDWR)
+    waiting = Process(id="waiting", sandbox="pod", argv=["x"], function="signal:pause")
+    assert not node.ask("run", [null] * 3, process=waiting)[0].error
+    os.close(null)
+    ignored = "for one in /proc/[2-9]*; do sed -n 's/^SigIgn:.*\\(.\\)...$/\\1/p' $one/status; done | sort -u"
+    assert node.output("beside", "sh", "-c", ignored, join="waiting").split() == ["0", "1"]
+    assert node.output("alone", "sh", "-c", ignored).split()[0] == "0"
+
+
 def test_exec_joins_a_container(node):
     null = os.open(os.devnull, os.O_RDWR)
     process = Process(id="main", sandbox="pod", argv=["sleep", "1000"], env={"PATH": "/usr/bin:/bin"})

@@ -90,6 +90,7 @@ def fork_envoy(path: str, arguments: list[str]) -> WaitingEnvoy:
 def _become_envoy(waiting: int, parent: int, path: str, arguments: list[str]) -> None:
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         if os.getppid() == parent and os.read(waiting, 1):
             os.execv(path, [path, *arguments])  # noqa: S606 - arguments are a list; there is no shell
     except OSError as error:

@@ -276,6 +276,7 @@ def _function(process: Process, report: socket.socket) -> Callable[[], int]:
         os.environ.clear()
         os.environ.update(process.env)
         sys.argv = list(process.argv)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as every interpreter begins: a closed connection is an OSError
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         module, _, name = process.function.partition(":")
