@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from contextlib import contextmanager
 from pyroute2 import IPRoute
 
 POD, FAR = "10.244.0.5", "10.244.0.9"
+POD6, FAR6 = "fd00:10:244::5", "fd00:10:244::9"
 RULES = ["-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*", "-d", "15090"]
 VIP = "10.96.0.1"
+_NODAD = 0x02
+HAS_IPV6 = socket.has_dualstack_ipv6()
 # Ports from 3300 on greet first, as databases do; the others answer what they are asked with who asked.
 ENDS = """
 import json, socket, sys, threading
@@ -22,12 +26,15 @@ def greet(connection, peer):
     connection.close()
 def answer(connection, peer):
     asked = connection.recv(4096)
-    text = b"%d asked by %s" % (connection.getsockname()[1], peer[0].encode())
+    text = b"%d asked by %s" % (connection.getsockname()[1], peer[0].removeprefix("::ffff:").encode())
     head = b"HTTP/1.1 200 OK\\r\\nconnection: close\\r\\ncontent-length: %d\\r\\n\\r\\n" % len(text)
     connection.sendall(head + text if b"HTTP/1" in asked else text)
     connection.close()
 def serve(port):
-    server = socket.create_server(("0.0.0.0", port))
+    if socket.has_dualstack_ipv6():
+        server = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    else:
+        server = socket.create_server(("0.0.0.0", port))
     while True:
         connection, peer = server.accept()
         first = 3300 <= port < 8000 or port == 8001
@@ -60,6 +67,8 @@ with IPRoute() as ip:
     for name in ("lo", "far0"):
         ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")
     ip.addr("add", index=ip.link_lookup(ifname="far0")[0], address="10.244.0.9", prefixlen=16)
+    if socket.has_dualstack_ipv6():
+        ip.addr("add", index=ip.link_lookup(ifname="far0")[0], address="fd00:10:244::9", prefixlen=64, flags=2)
 """
 
 
@@ -107,6 +116,9 @@ def pods(far_ports: list[int], more: str = "") -> Iterator[tuple[End, End]]:
         ip.addr("add", index=index, address=POD, prefixlen=16)
         ip.link("set", index=index, state="up")
         ip.route("add", dst="default", gateway=FAR)
+        if HAS_IPV6:
+            ip.addr("add", index=index, address=POD6, prefixlen=64, flags=_NODAD)
+            ip.route("add", dst="default", gateway=FAR6)
     far.tell("go on")
     own = End(ENDS + RUN, [8000, 8001, 8002, 8003])
     assert (far.line(), own.line()) == ("ready", "ready")

@@ -4,7 +4,8 @@
     services:           shorthand for Services: {reviews.default: {9080: http}}
     secrets:            certificates for these names, with `roots` their authority, too: {c.default: {names: [a]}}
     readers:            whether service accounts may read Secrets: {sleep.default: true}
-    for: sleep.default  a sidecar, by Pod and namespace; in full {sidecar: sleep.default, labels: {…}}; or {gateway: …}
+    for: sleep.default  a sidecar, by Pod and namespace; in full {sidecar: sleep.default, labels: {…}, ipv6: true}; or
+                        {gateway: …}
     show: routes/9080/reviews*
     expect:             the part of it that matters: keys and values that must be there, lists in full
 
@@ -97,7 +98,7 @@ def story(path: Path) -> Story:
                 *objects(told.get("given", "")),
             ]
         ),
-        proxy=Proxy(name=name, namespace=namespace, labels=teller.get("labels", {})),
+        proxy=Proxy(name=name, namespace=namespace, labels=teller.get("labels", {}), ipv6=teller.get("ipv6", False)),
         gateway="gateway" in teller,
         checks=tuple((check["show"], check["expect"]) for check in checks),
     )

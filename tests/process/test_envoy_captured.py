@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from captured import FAR, POD, RULES, VIP, End, pods
+from captured import FAR, FAR6, HAS_IPV6, POD, POD6, RULES, VIP, End, pods
 from envoy_judge import judge
 from mizzen.agent.capture import capture
 from mizzen.envoy.resources import ENDPOINTS
@@ -28,6 +28,16 @@ pytestmark = [pytest.mark.process, pytest.mark.root]
 
 SERVICES = {"far.default": {80: "http", 81: "", 3306: "tcp"}, "own.default": {8000: "http", 8001: "tcp", 8002: ""}}
 # As in Istio, a plain caller of a server that speaks first needs DISABLE there: else TLS is waited for.
+DUAL_STACK = """
+apiVersion: v1
+kind: Service
+metadata: {name: both}
+spec:
+  clusterIP: 10.96.0.9
+  clusterIPs: [10.96.0.9, "fd00:10:96::9"]
+  ipFamilies: [IPv4, IPv6]
+  ports: [{port: 82, name: http, targetPort: 80}, {port: 3306, name: tcp}, {port: 81}]
+"""
 SPEAKS_FIRST = """
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
@@ -60,17 +70,24 @@ def ends(private_network: None) -> Iterator[tuple[End, End]]:
 @asynccontextmanager
 async def sidecar(folder: Path) -> AsyncIterator[None]:
     capture(RULES, {})
-    snapshot = Snapshot.of([*services(SERVICES), *objects(SPEAKS_FIRST), *objects(ROUTES)])
-    proxy = Proxy(namespace="default", name="own-1", labels={"app": "own"})
+    snapshot = Snapshot.of([*services(SERVICES), *objects(SPEAKS_FIRST), *objects(DUAL_STACK), *objects(ROUTES)])
+    proxy = Proxy(namespace="default", name="own-1", labels={"app": "own"}, ipv6=HAS_IPV6)
     told: dict[str, Any] = dict(world(scopes(snapshot, proxy, gateway=False), snapshot, "default"))
     told[ENDPOINTS] = {
-        cluster: cluster_load_assignment(cluster, [model.Endpoint(address=FAR, port=int(cluster.split("|")[1]))])
+        cluster: cluster_load_assignment(cluster, [_endpoint(cluster)])
         for cluster in told[ENDPOINTS]
-        if "far" in cluster
+        if "far" in cluster or "both" in cluster
     }
     async with judge(folder, user=1337, admin=ENVOY_ADMIN_PORT) as envoy:
         assert await envoy.refusals(told) == []
         yield
+
+
+def _endpoint(cluster: str) -> model.Endpoint:
+    port = int(cluster.split("|")[1])
+    if "far" in cluster:
+        return model.Endpoint(address=FAR, port=port)
+    return model.Endpoint(address=FAR6, port={82: 80}.get(port, port), more=(FAR,))
 
 
 async def test_what_the_application_calls(ends: tuple[End, End], tmp_path: Path) -> None:
@@ -113,6 +130,27 @@ async def test_what_calls_the_application(ends: tuple[End, End], tmp_path: Path)
         seen = await asyncio.to_thread(counted)
         plain = {one.port: one.calls for one in seen if (one.seen, one.source) == (unencrypted.PLAIN, FAR)}
         assert plain == {8000: 1, 8001: 1, 8002: 2, 8003: 2}, "each caller without mesh TLS is counted, by port"
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this kernel has no IPv6")
+async def test_ipv6_is_captured_as_ipv4_is(ends: tuple[End, End], tmp_path: Path) -> None:
+    own, far = ends
+    async with sidecar(tmp_path):
+        for vip in ("10.96.0.9", "fd00:10:96::9"):
+            assert await own.get(vip, 82, "both") == f"200 80 asked by {POD6}"
+            assert await own.call(vip, 3306) == "hello from 3306"
+            assert await own.call(vip, 81, "some bytes\n") == f"81 asked by {POD6}"
+        assert await own.get(FAR6, 80, "elsewhere.example.com") == f"200 80 asked by {POD6}"
+        assert await own.call(FAR6, 7777) == "hello from 7777"
+        assert await own.call(POD6, 15001, "x") in ("", "ConnectionResetError")
+        assert await far.get(POD6, 8000, "anything") == "200 8000 asked by ::6"
+        assert await far.call(POD6, 8001) == "hello from 8001"
+        assert await far.get(POD6, 8002, "anything") == "200 8002 asked by ::6"
+        assert await far.call(POD6, 8003, "some bytes\n") == "8003 asked by ::6"
+        assert await far.get(POD, 8000, "anything") == "200 8000 asked by 127.0.0.6"
+        assert await far.call(POD6, 15006, "x") in ("", "ConnectionResetError")
+        seen = await asyncio.to_thread(counted)
+        assert {one.port for one in seen if one.source == FAR6} == {8000, 8001, 8002, 8003}
 
 
 def counted() -> list[Arrived]:

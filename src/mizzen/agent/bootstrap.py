@@ -66,8 +66,8 @@ def bootstrap(settings: Settings) -> dict[str, Any]:
         "static_resources": {
             "clusters": [_sds_cluster(settings), _xds_cluster(settings), _agent_cluster(), _admin_cluster()],
             "listeners": [
-                _static_listener("health", HEALTH_PORT, "/healthz/ready", "agent"),
-                _static_listener("prometheus", PROMETHEUS_PORT, "/stats/prometheus", "prometheus_stats"),
+                _static_listener(settings, "health", HEALTH_PORT, "/healthz/ready", "agent"),
+                _static_listener(settings, "prometheus", PROMETHEUS_PORT, "/stats/prometheus", "prometheus_stats"),
             ],
         },
         "stats_config": _stats_config(settings),
@@ -85,7 +85,7 @@ def node_metadata(settings: Settings) -> dict[str, Any]:
         "NAME": settings.pod,
         "NAMESPACE": settings.namespace,
         "SERVICE_ACCOUNT": settings.service_account,
-        "INSTANCE_IPS": settings.address,
+        "INSTANCE_IPS": ",".join(settings.addresses),
         "LABELS": dict(settings.labels),
         "ANNOTATIONS": dict(settings.annotations),
         "CLUSTER_ID": settings.metadata.get("CLUSTER_ID", "Kubernetes"),
@@ -229,7 +229,7 @@ def _loopback_cluster(name: str, port: int) -> dict[str, Any]:
     }
 
 
-def _static_listener(name: str, port: int, path: str, cluster: str) -> dict[str, Any]:
+def _static_listener(settings: Settings, name: str, port: int, path: str, cluster: str) -> dict[str, Any]:
     """A listener that lets one path through to one cluster."""
     route = {"match": {"prefix": path}, "route": {"cluster": cluster}}
     connection = {
@@ -248,6 +248,7 @@ def _static_listener(name: str, port: int, path: str, cluster: str) -> dict[str,
     return {
         "name": name,
         "address": _socket_address("0.0.0.0", port),
+        "additional_addresses": [{"address": _socket_address("::", port)}] if settings.ipv6_addresses else [],
         "bypass_overload_manager": True,
         "filter_chains": [{"filters": filters}],
     }

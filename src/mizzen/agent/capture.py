@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import socket
+import struct
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from ipaddress import IPv6Address
 
-from mizzen.agent.interception import CaptureRefused, interception, read_arguments
+from mizzen.agent.addresses import ipv6_addresses
+from mizzen.agent.interception import INBOUND_SOURCE_IPV6, CaptureRefused, interception, read_arguments
 from mizzen.nftables.messages import replace_table
 from mizzen.nftables.netlink import commit
 
-_LINK_LOCAL = "20"
-_LOOPBACK = "10"
+_LOOPBACK_INDEX = 1
+_SIOCSIFADDR = 0x8916
 
 
 def capture(arguments: list[str], environment: Mapping[str, str]) -> int:
     """Replaces the whole table at once and prints it. Raises CaptureRefused."""
     asked = read_arguments(arguments, by_mark=environment.get("MIZZEN_CAPTURE") == "mark")
-    table = interception(asked, ipv6=has_ipv6())
+    ipv6 = bool(ipv6_addresses())
+    table = interception(asked, ipv6=ipv6)
     try:
+        if ipv6:
+            _own_inbound_source()
         commit(replace_table(table))
     except OSError as error:
         raise CaptureRefused(f"the rules could not be written (NET_ADMIN is needed): {error}") from error
@@ -26,10 +34,15 @@ def capture(arguments: list[str], environment: Mapping[str, str]) -> int:
     return 0
 
 
-def has_ipv6(addresses: str = "/proc/self/net/if_inet6") -> bool:
-    """Whether this network namespace has an IPv6 address that others can call."""
-    try:
-        lines = Path(addresses).read_text().splitlines()
-    except FileNotFoundError:
-        return False
-    return any(line.split()[3] not in (_LINK_LOCAL, _LOOPBACK) for line in lines)
+def _own_inbound_source() -> None:
+    """All of 127.0.0.0/8 is this machine's own; of IPv6 only what is written down is. Raises OSError.
+
+    The request is a `struct in6_ifreq`: netdevice(7).
+    """
+    request = struct.pack("=16sIi", IPv6Address(INBOUND_SOURCE_IPV6).packed, 128, _LOOPBACK_INDEX)
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
+        try:
+            fcntl.ioctl(any_socket, _SIOCSIFADDR, request)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise

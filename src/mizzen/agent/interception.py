@@ -117,8 +117,9 @@ class _Family:
     loopback: str
 
 
+INBOUND_SOURCE_IPV6 = "::6"
 _IPV4_FAMILY = _Family(IP_SADDR, IP_DADDR, "127.0.0.6", "127.0.0.1")
-_IPV6_FAMILY = _Family(IP6_SADDR, IP6_DADDR, "::6", "::1")
+_IPV6_FAMILY = _Family(IP6_SADDR, IP6_DADDR, INBOUND_SOURCE_IPV6, "::1")
 
 
 def _families(ipv6: bool) -> tuple[_Family, ...]:

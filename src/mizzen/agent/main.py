@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from mizzen.agent import envoy
+from mizzen.agent.addresses import ipv6_addresses
 from mizzen.agent.bootstrap import HEALTH_PORT
 from mizzen.agent.interception import CaptureRefused
 from mizzen.agent.outgoing import call
@@ -124,6 +125,7 @@ def _proxy_settings(asked: argparse.Namespace) -> Settings:
         labels=downward_pairs(_read_if_there(paths.labels)),
         annotations=downward_pairs(_read_if_there(paths.annotations)),
         paths=paths,
+        ipv6_addresses=ipv6_addresses(),
         external_sds=_secrets_of_somebody_else(paths),
         log_level=asked.proxyLogLevel,
         component_log_level=asked.proxyComponentLogLevel,

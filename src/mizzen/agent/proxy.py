@@ -26,7 +26,8 @@ async def run_proxy(settings: Settings, waiting: envoy.WaitingEnvoy) -> int:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     async with _secrets(settings) as keep:
-        status = await serve_status(Status(settings, on_drain=envoy.drain, on_quit=_setting(stop)))
+        answers = Status(settings, on_drain=envoy.drain, on_quit=_setting(stop))
+        status = await serve_status(answers, ipv6=bool(settings.ipv6_addresses))
         waiting.start()
         ended = asyncio.ensure_future(envoy.exit_code(waiting.pid))
         certificate = asyncio.create_task(keep())

@@ -49,8 +49,11 @@ class Settings:
     pod: str
     namespace: str
     address: str
+    """The Pod's first."""
     service_account: str
     ca_address: str
+    ipv6_addresses: tuple[str, ...] = ()
+    """Those of the Pod that others can call."""
     domain: str = "cluster.local"
     """The cluster's DNS domain."""
     trust_domain: str = "cluster.local"
@@ -78,6 +81,10 @@ class Settings:
     @property
     def node_id(self) -> str:
         return f"{self.proxy_type}~{self.address}~{self.pod}.{self.namespace}~{self.namespace}.svc.{self.domain}"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.address, *self.ipv6_addresses)))
 
     @property
     def identity(self) -> str:
@@ -122,6 +129,7 @@ def read_settings(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
     paths: Paths | None = None,
+    ipv6_addresses: tuple[str, ...] = (),
     external_sds: bool = False,
     log_level: str = "warning",
     component_log_level: str = "misc:error",
@@ -136,6 +144,7 @@ def read_settings(
         namespace=_required(environment, "POD_NAMESPACE"),
         address=_required(environment, "INSTANCE_IP"),
         service_account=_required(environment, "SERVICE_ACCOUNT"),
+        ipv6_addresses=ipv6_addresses,
         ca_address=environment.get("CA_ADDR", "istiod.istio-system.svc:15012"),
         domain=domain.partition(".svc.")[2] or "cluster.local",
         trust_domain=environment.get("TRUST_DOMAIN", "cluster.local"),

@@ -101,7 +101,7 @@ async def _scrape(port: int, path: str) -> bytes:
     return reply.body if reply.status == HTTPStatus.OK else b""
 
 
-async def serve_status(status: Status, port: int = STATUS_PORT) -> asyncio.Server:
+async def serve_status(status: Status, port: int = STATUS_PORT, *, ipv6: bool = False) -> asyncio.Server:
     """Listens on every address of the Pod. Raises OSError."""
 
     async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,7 +114,7 @@ async def serve_status(status: Status, port: int = STATUS_PORT) -> asyncio.Serve
         finally:
             writer.close()
 
-    return await asyncio.start_server(serve_one, "0.0.0.0", port)
+    return await asyncio.start_server(serve_one, ["0.0.0.0", *(["::"] if ipv6 else [])], port)
 
 
 async def _read_question(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Question:

@@ -31,6 +31,7 @@ class ServiceSpec(Model):
     cluster_ip: str = field(default="", name="clusterIP")
     """`None` (the word) makes it headless."""
     cluster_ips: tuple[str, ...] = field(default=(), name="clusterIPs")
+    ip_families: tuple[str, ...] = field(default=(), name="ipFamilies")
     external_ips: tuple[str, ...] = field(default=(), name="externalIPs")
     external_name: str = ""
     publish_not_ready_addresses: bool = False
@@ -125,6 +126,11 @@ class PodStatus(Model):
     pod_ips: tuple[PodIP, ...] = field(default=(), name="podIPs")
     host_ip: str = field(default="", name="hostIP")
     conditions: tuple[Condition, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of every IP family, the first one first."""
+        return tuple(one.ip for one in self.pod_ips if one.ip) or ((self.pod_ip,) if self.pod_ip else ())
 
 
 class Pod(Resource):

@@ -1,7 +1,7 @@
 """The connected proxies: who they are, which views they have, and what was sent to them and acknowledged.
 
 A proxy is who its certificate says; what it may see follows from its Pod, as the API server holds it, and never from
-what it claims about itself.
+what it claims about itself. Of its claims only one counts: whether it has an IPv6 address to listen on.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from mizzen.ads.server import Refused, Stream
 from mizzen.ads.store import Store
@@ -83,7 +84,7 @@ class Fleet:
         pod = await self._pod(namespace, name)
         mesh = self.views.snapshot.mesh
         _require_identity(stream.identities, namespace, pod, (mesh.trust_domain, *mesh.trust_domain_aliases))
-        proxy = _proxy(pod, address)
+        proxy = _proxy(pod, address, _has_ipv6(stream.node.metadata, address))
         member = Connected(stream, proxy, kind, self.views.of(proxy, kind), time.time())
         self.views.enter(member.views)
         self.connected[stream] = member
@@ -150,7 +151,7 @@ class Fleet:
                 continue
             pod = self.views.snapshot.get(Pod, *own)
             if pod is not None:  # a proxy of a Pod that is gone keeps what it has until it goes too
-                member.proxy = _proxy(pod, member.proxy.address)
+                member.proxy = _proxy(pod, member.proxy.address, member.proxy.ipv6)
             views = self.views.of(member.proxy, member.kind)
             if views != member.views:
                 self.views.enter(views)
@@ -189,8 +190,15 @@ class Fleet:
         return self.connected.values()
 
 
-def _proxy(pod: Pod, address: str) -> Proxy:
-    return Proxy(namespace=pod.metadata.namespace, name=pod.metadata.name, labels=pod.metadata.labels, address=address)
+def _proxy(pod: Pod, address: str, ipv6: bool) -> Proxy:
+    metadata = pod.metadata
+    return Proxy(namespace=metadata.namespace, name=metadata.name, labels=metadata.labels, address=address, ipv6=ipv6)
+
+
+def _has_ipv6(metadata: Mapping[str, Any], address: str) -> bool:
+    """Where it can bind its listeners: the one thing that it knows better, and that is nobody else's concern."""
+    told = metadata.get("INSTANCE_IPS")
+    return ":" in (told if isinstance(told, str) and told else address)
 
 
 def _require_identity(identities: tuple[str, ...], namespace: str, pod: Pod, trust_domains: tuple[str, ...]) -> None:

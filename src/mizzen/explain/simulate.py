@@ -102,9 +102,11 @@ def _listener(call: Call, listeners: list[Any]) -> Any | None:
     if call.inbound:
         return next((each for each in listeners if each.name == "virtualInbound"), None)
     by_address = {
-        (each.address.socket_address.address, each.address.socket_address.port_value): each for each in listeners
+        (one.socket_address.address, one.socket_address.port_value): each
+        for each in listeners
+        for one in (each.address, *(more.address for more in each.additional_addresses))
     }
-    wanted = ((call.address, call.port), ("0.0.0.0", call.port))
+    wanted = ((call.address, call.port), ("::" if ":" in call.address else "0.0.0.0", call.port))
     found = next((by_address[each] for each in wanted if each in by_address), None)
     return found or next((each for each in listeners if each.name == "virtualOutbound"), None)
 

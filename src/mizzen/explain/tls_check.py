@@ -152,7 +152,9 @@ class _Called(NamedTuple):
 
 
 def _pairs(snapshot: Snapshot, found: Iterable[Reading]) -> dict[tuple[str, str], _Traffic]:
-    pods = {pod.status.pod_ip: pod for pod in snapshot.table(Pod) if pod.status.pod_ip and not pod.spec.host_network}
+    pods = {
+        address: pod for pod in snapshot.table(Pod) for address in pod.status.addresses if not pod.spec.host_network
+    }
     pairs: dict[tuple[str, str], _Traffic] = {}
 
     def traffic(client: Pod | None, name: str, called: _Called) -> _Traffic:
@@ -193,7 +195,7 @@ def _service(snapshot: Snapshot, host: str, port: int) -> _Called:
 
 def _pod_of(snapshot: Snapshot, host: str, endpoint: Endpoint) -> Pod | None:
     service = catalog(snapshot).by_host.get(host)
-    own = (pod for pod in snapshot.table(Pod) if pod.status.pod_ip == endpoint.address)
+    own = (pod for pod in snapshot.table(Pod) if endpoint.address in pod.status.addresses)
     return next((pod for pod in own if service is None or pod.namespace == service.namespace), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from mizzen.api.core import Node, Pod
 from mizzen.api.discovery import SERVICE_NAME, EndpointConditions, EndpointSlice
@@ -64,15 +65,40 @@ def endpoints_of(snapshot: Snapshot, subset: Subset) -> tuple[Endpoint, ...]:
 
 
 def _all(snapshot: Snapshot, service: MeshService, port: MeshPort) -> Iterator[tuple[Endpoint, Mapping[str, str]]]:
-    """Every endpoint of a port, with its Pod's labels."""
+    """Every endpoint of a port, with its Pod's labels. A Pod that answers in both of a Service's IP families is one,
+    by its address of the Service's first family."""
+    entries = _entries(snapshot, service, port)
+    first = service.first_family
+    others = {key: entry.addresses for key, family, entry in entries if family != first and key.pod}
+    for key, family, entry in entries:
+        if family != first and key.pod and key not in others:
+            continue
+        more = others.pop(key, ())[:1] if family == first else ()
+        pod = _pod(snapshot, service.namespace, entry)
+        yield _endpoint(snapshot, entry, key.port, pod, more), pod.metadata.labels if pod else {}
+
+
+class _Key(NamedTuple):
+    """What an address of the other family has in common with the first."""
+
+    pod: str
+    """Empty for what is no Pod: there is no telling then."""
+    port: int
+
+
+def _entries(snapshot: Snapshot, service: MeshService, port: MeshPort) -> list[tuple[_Key, str, SliceEndpoint]]:
+    """What may be called, with its IP family; those of the Service's first family come first."""
     unready_too = service.object.spec.publish_not_ready_addresses
-    slices = snapshot.table(EndpointSlice).grouped(slice_owner)
-    for one in slices.get((service.namespace, service.name), ()):
+    slices = snapshot.table(EndpointSlice).grouped(slice_owner).get((service.namespace, service.name), ())
+    found = []
+    for one in sorted(slices, key=lambda one: one.address_type != service.first_family):
         number = next((entry.port for entry in one.ports if entry.name == port.name), None)
         for entry in one.endpoints if number is not None else ():
             if entry.addresses and (unready_too or _is_ready(entry.conditions)):
-                pod = _pod(snapshot, service.namespace, entry)
-                yield _endpoint(snapshot, entry, number or 0, pod), pod.metadata.labels if pod else {}
+                target = entry.target_ref
+                name = target.name if target and target.kind == "Pod" else ""
+                found.append((_Key(name, number or 0), one.address_type, entry))
+    return found
 
 
 def _is_ready(conditions: EndpointConditions) -> bool:
@@ -86,13 +112,14 @@ def _pod(snapshot: Snapshot, namespace: str, entry: SliceEndpoint) -> Pod | None
     return snapshot.get(Pod, target.namespace or namespace, target.name)
 
 
-def _endpoint(snapshot: Snapshot, entry: SliceEndpoint, port: int, pod: Pod | None) -> Endpoint:
+def _endpoint(snapshot: Snapshot, entry: SliceEndpoint, port: int, pod: Pod | None, more: tuple[str, ...]) -> Endpoint:
     node_name = entry.node_name or (pod.spec.node_name if pod else "")
     node = snapshot.get(Node, "", node_name)
     place = node.metadata.labels if node else {}
     return Endpoint(
         address=entry.addresses[0],
         port=port,
+        more=more,
         ready=_is_ready(entry.conditions),
         region=place.get(REGION, ""),
         zone=entry.zone or place.get(ZONE, ""),

@@ -27,7 +27,7 @@ def inbound(snapshot: Snapshot, view: InboundView) -> InboundScope:
     modes = workload_modes(snapshot, view.namespace, frozenset(view.labels))
     guarding = guards(snapshot, view.namespace, frozenset(view.labels))
     drained = drain_mark(view.drained, guarding)
-    return memo(_inbound_scope, memo, services, ports, rules, modes, guarding, drained, snapshot.mesh)
+    return memo(_inbound_scope, memo, services, ports, rules, modes, guarding, drained, snapshot.mesh, view.ipv6)
 
 
 def own_services(services: Catalog, namespace: str, labels: frozenset[tuple[str, str]]) -> tuple[MeshService, ...]:
@@ -59,6 +59,7 @@ def _inbound_scope(
     guarding: Guards,
     drained: str,
     mesh: MeshConfig,
+    ipv6: bool,
 ) -> InboundScope:
     taken: dict[int, tuple[MeshService, MeshPort]] = {}
     problems: list[Problem] = []
@@ -74,6 +75,7 @@ def _inbound_scope(
         guards=guarding,
         drained=drained,
         problems=(*problems, *guarding.problems),
+        ipv6=ipv6,
     )
 
 

@@ -178,6 +178,8 @@ class Outbound(Model):
     route: str | None = None
     """Name of the RouteTable."""
     tcp: tuple[TcpRule, ...] = ()
+    more_binds: tuple[str, ...] = ()
+    """The service's address of the other IP family."""
 
 
 class Resolution(StrEnum):
@@ -330,6 +332,8 @@ class OutboundScope(Model):
     mesh: MeshConfig
     credentials: tuple[Credential, ...] = ()
     problems: tuple[Problem, ...] = ()
+    ipv6: bool = False
+    """Its proxies have IPv6 addresses, too."""
 
 
 class InboundScope(Model):
@@ -343,6 +347,8 @@ class InboundScope(Model):
     drained: str = ""
     """Connections that began under another mark are to end."""
     problems: tuple[Problem, ...] = ()
+    ipv6: bool = False
+    """Its proxies have IPv6 addresses, too."""
 
 
 class GatewayScope(Model):
@@ -354,13 +360,17 @@ class GatewayScope(Model):
     guards: Guards = NO_GUARDS
     drained: str = ""
     problems: tuple[Problem, ...] = ()
+    ipv6: bool = False
+    """Its proxies have IPv6 addresses, too."""
 
 
 class Endpoint(Model):
-    """One address behind an outbound cluster."""
+    """One workload behind an outbound cluster."""
 
     address: str
     port: int
+    more: tuple[str, ...] = ()
+    """Its address of the other IP family, tried when the first does not answer."""
     ready: bool = True
     weight: int = 1
     region: str = ""
@@ -380,6 +390,7 @@ class OutboundView(Model):
     """Only the labels that some rule asks about (sourceLabels, DestinationRule workloadSelector); sorted."""
     account: str = ""
     """The Pod's service account, where certificates out of Secrets are at stake."""
+    ipv6: bool = False
 
 
 class InboundView(Model):
@@ -390,6 +401,7 @@ class InboundView(Model):
     """Named container ports, for targetPorts given by name."""
     drained: str = ""
     """What the Pod's annotation says (`drains.asked_of`)."""
+    ipv6: bool = False
 
 
 class GatewayView(Model):
@@ -398,3 +410,4 @@ class GatewayView(Model):
     container_ports: tuple[tuple[str, int], ...] = ()
     """Named container ports, for targetPorts given by name."""
     drained: str = ""
+    ipv6: bool = False

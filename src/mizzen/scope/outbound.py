@@ -153,7 +153,8 @@ class _Answer:
         self.service = service
         self.selection = selection
         self.rule = rule
-        self.binds = pods if service.headless else service.addresses[:1]
+        self.binds = tuple((pod,) for pod in pods) if service.headless else tuple(filter(None, (service.addresses,)))
+        """The addresses of each listener that is not a wildcard."""
 
     def hosts(self) -> Iterator[tuple[int, Host]]:
         for port in self.service.ports:
@@ -190,9 +191,14 @@ class _Answer:
             if port.protocol.is_http:
                 continue
             route = f"{self.service.host}:{port.number}" if port.protocol is Protocol.AUTO else None
-            for bind in self.binds:
+            for bind, *more in self.binds:
                 yield Outbound(
-                    bind=bind, port=port.number, protocol=port.protocol, route=route, tcp=self.connection_rules(port)
+                    bind=bind,
+                    port=port.number,
+                    protocol=port.protocol,
+                    route=route,
+                    tcp=self.connection_rules(port),
+                    more_binds=tuple(more),
                 )
 
     def tables(self) -> Iterator[RouteTable]:

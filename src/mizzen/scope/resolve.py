@@ -59,7 +59,7 @@ def outbound(snapshot: Snapshot, view: OutboundView) -> OutboundScope:
     calls = origination(
         snapshot, memo(_all_subsets, found), Asker(namespace=view.namespace, account=view.account or ANYBODY)
     )
-    return memo(_outbound_scope, found, foreign, calls, snapshot.mesh)
+    return memo(_outbound_scope, found, foreign, calls, snapshot.mesh, view.ipv6)
 
 
 def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
@@ -85,7 +85,7 @@ def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
     )
     guarding = guards(snapshot, view.namespace, labels)
     drained = drain_mark(view.drained, guarding)
-    return memo(_gateway_scope, served, calls, guarding, drained, snapshot.mesh)
+    return memo(_gateway_scope, served, calls, guarding, drained, snapshot.mesh, view.ipv6)
 
 
 def _passes_on(snapshot: Snapshot) -> bool:
@@ -118,7 +118,7 @@ def _served(
 
 
 def _gateway_scope(
-    served: Served, calls: Origination, guarding: Guards, drained: str, mesh: MeshConfig
+    served: Served, calls: Origination, guarding: Guards, drained: str, mesh: MeshConfig, ipv6: bool
 ) -> GatewayScope:
     return GatewayScope(
         servers=served.servers,
@@ -129,6 +129,7 @@ def _gateway_scope(
         guards=guarding,
         drained=drained,
         problems=(*served.problems, *calls.problems, *guarding.problems),
+        ipv6=ipv6,
     )
 
 
@@ -141,7 +142,7 @@ def _client(namespace: str, labels: Labels) -> Client:
 
 
 def _outbound_scope(
-    found: tuple[Group, ...], foreign: Mapping[int, tuple[Host, ...]], calls: Origination, mesh: MeshConfig
+    found: tuple[Group, ...], foreign: Mapping[int, tuple[Host, ...]], calls: Origination, mesh: MeshConfig, ipv6: bool
 ) -> OutboundScope:
     fallthrough = _fallthrough(mesh)
     ports = sorted(frozenset().union(*(group.http_ports for group in found)))
@@ -158,6 +159,7 @@ def _outbound_scope(
         mesh=mesh,
         credentials=calls.credentials,
         problems=calls.problems,
+        ipv6=ipv6,
     )
 
 

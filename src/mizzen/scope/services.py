@@ -79,7 +79,7 @@ class MeshService(Model):
     ports: tuple[MeshPort, ...]
     """Without UDP: the mesh leaves that alone."""
     addresses: tuple[str, ...]
-    """ClusterIPs; empty when headless."""
+    """ClusterIPs, one of each IP family; empty when headless."""
     resolution: Resolution
     audience: Audience
     object: Service
@@ -89,6 +89,12 @@ class MeshService(Model):
     @property
     def headless(self) -> bool:
         return self.resolution is Resolution.ORIGINAL_DST
+
+    @property
+    def first_family(self) -> str:
+        """`IPv4` or `IPv6`: the one that callers are sent to when there are both."""
+        families = self.object.spec.ip_families
+        return families[0] if families else "IPv6" if self.addresses and ":" in self.addresses[0] else "IPv4"
 
     def port(self, number: int) -> MeshPort | None:
         return next((port for port in self.ports if port.number == number), None)

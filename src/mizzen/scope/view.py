@@ -21,6 +21,8 @@ class Proxy(Model):
     """The Pod's."""
     labels: Mapping[str, str] = {}
     address: str = ""
+    ipv6: bool = False
+    """Whether it has an IPv6 address beside or instead of an IPv4 one."""
 
 
 def outbound_view(snapshot: Snapshot, proxy: Proxy) -> OutboundView:
@@ -29,7 +31,7 @@ def outbound_view(snapshot: Snapshot, proxy: Proxy) -> OutboundView:
     asked = mesh_routes(snapshot, proxy.namespace).labels | (rules.labels if rules else frozenset())
     kept = sorted((key, value) for key, value in proxy.labels.items() if key in asked)
     account = _account(snapshot, proxy) if rules and rules.asks_accounts else ""
-    return OutboundView(namespace=proxy.namespace, labels=tuple(kept), account=account)
+    return OutboundView(namespace=proxy.namespace, labels=tuple(kept), account=account, ipv6=proxy.ipv6)
 
 
 def _account(snapshot: Snapshot, proxy: Proxy) -> str:
@@ -44,6 +46,7 @@ def inbound_view(snapshot: Snapshot, proxy: Proxy) -> InboundView:
         labels=tuple(sorted(proxy.labels.items())),
         container_ports=container_ports(pod),
         drained=asked_of(pod),
+        ipv6=proxy.ipv6,
     )
 
 
@@ -54,6 +57,7 @@ def gateway_view(snapshot: Snapshot, proxy: Proxy) -> GatewayView:
         labels=tuple(sorted(proxy.labels.items())),
         container_ports=container_ports(pod),
         drained=asked_of(pod),
+        ipv6=proxy.ipv6,
     )
 
 

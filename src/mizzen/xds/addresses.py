@@ -5,6 +5,7 @@ https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/core/v3/address.proto
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -19,6 +20,11 @@ def address(host: str, port: int) -> dict[str, Any]:
 
 def socket_address(host: str, port: int) -> dict[str, Any]:
     return {"address": host, "port_value": port}
+
+
+def additional(hosts: Iterable[str], port: int) -> list[dict[str, Any]]:
+    """The same port at more addresses."""
+    return [{"address": address(host, port)} for host in hosts]
 
 
 def cidr_range(subnet: str) -> dict[str, Any]:

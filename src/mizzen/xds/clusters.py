@@ -18,7 +18,14 @@ from mizzen.xds.circuit_breakers import circuit_breakers
 from mizzen.xds.http_protocol_options import follows_downstream, http_protocol_options
 from mizzen.xds.kept import kept
 from mizzen.xds.load_balancing import load_balancing, passes_through
-from mizzen.xds.names import BLACK_HOLE, INBOUND_PASSTHROUGH, INBOUND_SOURCE, PASSTHROUGH, config_path
+from mizzen.xds.names import (
+    BLACK_HOLE,
+    INBOUND_PASSTHROUGH,
+    INBOUND_SOURCE,
+    INBOUND_SOURCE_IPV6,
+    PASSTHROUGH,
+    config_path,
+)
 from mizzen.xds.outlier_detection import outlier_detection
 from mizzen.xds.transport_sockets import names_itself, outbound_tls
 
@@ -109,7 +116,7 @@ def _upstream_connection_options(pool: ConnectionPoolSettings | None, mesh: Mesh
 
 
 @kept
-def inbound_cluster(inbound: Inbound, mesh: MeshConfig, mark: int | None) -> Resource:
+def inbound_cluster(inbound: Inbound, mesh: MeshConfig, mark: int | None, ipv6: bool = False) -> Resource:
     """The application behind one port: at the Pod's address as it was called, or at 127.0.0.1 if the mesh says so."""
     pool = inbound.policy.connection_pool if inbound.policy else None
     return _resource(
@@ -119,7 +126,7 @@ def inbound_cluster(inbound: Inbound, mesh: MeshConfig, mark: int | None) -> Res
             **(
                 {"type": "STATIC", "load_assignment": _one_endpoint(inbound.cluster, "127.0.0.1", inbound.port)}
                 if mesh.inbound_traffic_policy.mode == "LOCALHOST"
-                else {"cleanup_interval": _NEVER, **_where_it_was_going(mark)}
+                else {"cleanup_interval": _NEVER, **_where_it_was_going(mark, ipv6)}
             ),
             circuit_breakers=circuit_breakers(pool, None),
             upstream_connection_options=_upstream_connection_options(pool, mesh),
@@ -134,14 +141,15 @@ def _inbound_metadata(inbound: Inbound) -> dict[str, Any]:
     return {"services": [{"host": inbound.host, "name": name, "namespace": rest.partition(".")[0]}]}
 
 
-def _where_it_was_going(mark: int | None) -> dict[str, Any]:
-    """To the original destination, from an address that the Pod's capture rules let through."""
+def _where_it_was_going(mark: int | None, ipv6: bool) -> dict[str, Any]:
+    """To the original destination, from an address of its family that the Pod's capture rules let through."""
     socket_options = [] if mark is None else [{"level": _SOL_SOCKET, "name": _SO_MARK, "int_value": mark}]
     return {
         "type": "ORIGINAL_DST",
         "lb_policy": "CLUSTER_PROVIDED",
         "upstream_bind_config": {
             "source_address": socket_address(INBOUND_SOURCE, 0),
+            "extra_source_addresses": [{"address": socket_address(INBOUND_SOURCE_IPV6, 0)}] if ipv6 else [],
             "socket_options": socket_options,
         },
     }
@@ -162,9 +170,9 @@ def passthrough_cluster(mesh: MeshConfig) -> Resource:
 
 
 @kept
-def inbound_passthrough_cluster(mesh: MeshConfig, mark: int | None) -> Resource:
+def inbound_passthrough_cluster(mesh: MeshConfig, mark: int | None, ipv6: bool = False) -> Resource:
     """Ports of the Pod that no Service names."""
-    return _resource(_original_destination(INBOUND_PASSTHROUGH, mesh, _where_it_was_going(mark)))
+    return _resource(_original_destination(INBOUND_PASSTHROUGH, mesh, _where_it_was_going(mark, ipv6)))
 
 
 def _original_destination(name: str, mesh: MeshConfig, discovery: dict[str, Any]) -> Message:

@@ -24,7 +24,7 @@ from mizzen.envoy.messages import (
 from mizzen.envoy.resources import Resource
 from mizzen.envoy.wire import nested, repeated
 from mizzen.scope.model import Endpoint
-from mizzen.xds.addresses import address
+from mizzen.xds.addresses import additional, address
 from mizzen.xds.kept import kept
 
 _ENDPOINTS = ClusterLoadAssignment.DESCRIPTOR.fields_by_name["endpoints"].number
@@ -63,7 +63,10 @@ def _lb_endpoint_field(endpoint: Endpoint) -> bytes:
 
 def lb_endpoint(endpoint: Endpoint) -> Message:
     return LbEndpoint(
-        endpoint={"address": address(endpoint.address, endpoint.port)},
+        endpoint={
+            "address": address(endpoint.address, endpoint.port),
+            "additional_addresses": additional(endpoint.more, endpoint.port),
+        },
         health_status="HEALTHY" if endpoint.ready else "UNHEALTHY",
         load_balancing_weight=optional(endpoint.weight),
         metadata={"filter_metadata": _filter_metadata(endpoint)},

@@ -18,14 +18,14 @@ from mizzen.xds.addresses import address
 from mizzen.xds.filter_chains import drain_marked, tcp_chains, tls_inspector
 from mizzen.xds.http_connection_manager import gateway_http
 from mizzen.xds.kept import kept
-from mizzen.xds.listeners import listener_resource
+from mizzen.xds.listeners import WILDCARD, everywhere, listener_resource
 from mizzen.xds.network_filters import GUARDS
 from mizzen.xds.tcp_proxy import black_hole
 from mizzen.xds.transport_sockets import gateway_tls
 
 
 @kept
-def gateway_listener(server: Server, mesh: MeshConfig, drained: str = "") -> Resource | None:
+def gateway_listener(server: Server, mesh: MeshConfig, drained: str = "", ipv6: bool = False) -> Resource | None:
     """One port. None when nothing is served there: Envoy has no listener without a filter chain."""
     chains = _chains(server, mesh, drain_marked(drained))
     if not chains:
@@ -35,6 +35,7 @@ def gateway_listener(server: Server, mesh: MeshConfig, drained: str = "") -> Res
         Listener(
             name=name,
             address=address(server.bind, server.port),
+            additional_addresses=everywhere(server.port, ipv6 and server.bind == WILDCARD),
             traffic_direction="OUTBOUND",
             max_connections_to_accept_per_socket_event=optional(1),
             access_log=listener_access_log(mesh),

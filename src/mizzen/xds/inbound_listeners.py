@@ -17,7 +17,7 @@ from mizzen.xds.addresses import address
 from mizzen.xds.filter_chains import SNIFFED_HTTP, drain_marked, http_inspector, original_dst, tls_inspector
 from mizzen.xds.http_connection_manager import inbound_http
 from mizzen.xds.kept import kept
-from mizzen.xds.listeners import WILDCARD, listener_resource, loop_guard
+from mizzen.xds.listeners import WILDCARD, everywhere, listener_resource, loop_guard
 from mizzen.xds.names import INBOUND_PASSTHROUGH, VIRTUAL_INBOUND
 from mizzen.xds.network_filters import GUARDS
 from mizzen.xds.routes import inbound_passthrough_route_configuration, inbound_route_configuration
@@ -75,6 +75,7 @@ def virtual_inbound(scope: InboundScope) -> Resource:
         Listener(
             name=VIRTUAL_INBOUND,
             address=address(WILDCARD, mesh.proxy_inbound_listen_port),
+            additional_addresses=everywhere(mesh.proxy_inbound_listen_port, scope.ipv6),
             traffic_direction="INBOUND",
             max_connections_to_accept_per_socket_event=optional(1),
             access_log=[*listener_access_log(mesh), unencrypted.refusals()],

@@ -13,23 +13,24 @@ from mizzen.envoy.messages import FilterChain, Listener, Message, optional, seri
 from mizzen.envoy.resources import Resource
 from mizzen.scope.model import Fallthrough, Outbound
 from mizzen.xds.access_logs import listener_access_log
-from mizzen.xds.addresses import address
+from mizzen.xds.addresses import additional, address
 from mizzen.xds.filter_chains import SNIFFED_HTTP, fallthrough_chain, http_inspector, tcp_chains, tls_inspector
 from mizzen.xds.http_connection_manager import outbound_http
 from mizzen.xds.kept import kept
 from mizzen.xds.names import VIRTUAL_OUTBOUND
 from mizzen.xds.tcp_proxy import black_hole
 
-WILDCARD = "0.0.0.0"
+WILDCARD, IPV6_WILDCARD = "0.0.0.0", "::"
 
 
 @kept
-def virtual_outbound(mesh: MeshConfig, fallthrough: Fallthrough) -> Resource:
+def virtual_outbound(mesh: MeshConfig, fallthrough: Fallthrough, ipv6: bool = False) -> Resource:
     """Where captured connections arrive. It hands each to the listener of its original destination, if there is one."""
     return listener_resource(
         Listener(
             name=VIRTUAL_OUTBOUND,
             address=address(WILDCARD, mesh.proxy_listen_port),
+            additional_addresses=everywhere(mesh.proxy_listen_port, ipv6),
             traffic_direction="OUTBOUND",
             use_original_dst=optional(True),
             max_connections_to_accept_per_socket_event=optional(1),
@@ -42,13 +43,18 @@ def virtual_outbound(mesh: MeshConfig, fallthrough: Fallthrough) -> Resource:
     )
 
 
+def everywhere(port: int, ipv6: bool) -> list[dict[str, Any]]:
+    """What joins the wildcard of IPv4. A proxy without IPv6 could not bind it."""
+    return additional((IPV6_WILDCARD,) if ipv6 else (), port)
+
+
 def loop_guard(name: str, port: int) -> Message:
     """A connection made to Envoy's own port would come back to it for ever."""
     return FilterChain(name=name, filter_chain_match={"destination_port": optional(port)}, filters=[black_hole()])
 
 
 @kept
-def outbound_listener(outbound: Outbound, mesh: MeshConfig, fallthrough: Fallthrough) -> Resource:
+def outbound_listener(outbound: Outbound, mesh: MeshConfig, fallthrough: Fallthrough, ipv6: bool = False) -> Resource:
     """One port that the application calls. It does not bind: `virtualOutbound` hands connections over."""
     name = f"{outbound.bind}_{outbound.port}"
     conditional, rest = tcp_chains(outbound.tcp, mesh)
@@ -57,6 +63,9 @@ def outbound_listener(outbound: Outbound, mesh: MeshConfig, fallthrough: Fallthr
         Listener(
             name=name,
             address=address(outbound.bind, outbound.port),
+            additional_addresses=everywhere(outbound.port, ipv6)
+            if outbound.bind == WILDCARD
+            else additional(outbound.more_binds, outbound.port),
             traffic_direction="OUTBOUND",
             bind_to_port=optional(False),
             **_inspection(outbound, sniffs=_sniffs(outbound), mesh=mesh),

@@ -18,7 +18,7 @@ JWT_METADATA = "envoy.filters.http.jwt_authn"
 PAYLOAD = "payload"
 """Where Envoy leaves what a valid token says: the metadata of a filter, and a name in it that we choose."""
 
-INBOUND_SOURCE = "127.0.0.6"
+INBOUND_SOURCE, INBOUND_SOURCE_IPV6 = "127.0.0.6", "::6"
 """Where a sidecar's connections to its own application come from; capture rules let it through."""
 
 _KEBAB = {"VirtualService": "virtual-service", "DestinationRule": "destination-rule", "HTTPRoute": "http-route"}

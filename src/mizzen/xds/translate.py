@@ -34,8 +34,8 @@ def outbound(scope: OutboundScope) -> Resources:
             *(cluster(subset, mesh, False) for subset in scope.subsets),
         ),
         LISTENER: _named(
-            virtual_outbound(mesh, scope.fallthrough),
-            *(outbound_listener(each, mesh, scope.fallthrough) for each in scope.listeners),
+            virtual_outbound(mesh, scope.fallthrough, scope.ipv6),
+            *(outbound_listener(each, mesh, scope.fallthrough, scope.ipv6) for each in scope.listeners),
         ),
         ROUTES: _named(*(route_configuration(table, mesh) for table in scope.routes)),
         SECRET: _named(*(secret(credential) for credential in scope.credentials)),
@@ -48,8 +48,8 @@ def inbound(scope: InboundScope, mark: int | None = None) -> Resources:
     return {
         CLUSTER: _named(
             black_hole_cluster(mesh),
-            inbound_passthrough_cluster(mesh, mark),
-            *(inbound_cluster(port, mesh, mark) for port in scope.ports),
+            inbound_passthrough_cluster(mesh, mark, scope.ipv6),
+            *(inbound_cluster(port, mesh, mark, scope.ipv6) for port in scope.ports),
         ),
         LISTENER: _named(virtual_inbound(scope)),
         ROUTES: {},
@@ -60,7 +60,7 @@ def inbound(scope: InboundScope, mark: int | None = None) -> Resources:
 def gateway(scope: GatewayScope) -> Resources:
     """What a gateway serves and calls."""
     mesh = scope.mesh
-    listeners = (gateway_listener(server, mesh, scope.drained) for server in scope.servers)
+    listeners = (gateway_listener(server, mesh, scope.drained, scope.ipv6) for server in scope.servers)
     return {
         CLUSTER: _named(black_hole_cluster(mesh), *(cluster(subset, mesh, True) for subset in scope.subsets)),
         LISTENER: _named(*(listener for listener in listeners if listener is not None)),
