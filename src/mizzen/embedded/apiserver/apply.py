@@ -23,12 +23,21 @@ BEFORE_FIRST_APPLY = "before-first-apply"
 ANCIENT = "ancient-changes"
 MAX_UPDATERS = 10
 
-_IDENTITY = (
-    ("f:apiVersion",),
-    ("f:kind",),
-    ("f:metadata",),
-    *(("f:metadata", f"f:{name}") for name in ("name", "namespace", "uid", "generation", "selfLink", "clusterName")),
-    *(("f:metadata", f"f:{name}") for name in ("creationTimestamp", "managedFields", "resourceVersion")),
+_OF_THE_SERVER = frozenset(
+    {
+        "name",
+        "namespace",
+        "uid",
+        "generation",
+        "selfLink",
+        "clusterName",
+        "creationTimestamp",
+        "managedFields",
+        "resourceVersion",
+    }
+)
+_IDENTITY = frozenset(
+    {("f:apiVersion",), ("f:kind",), ("f:metadata",), *(("f:metadata", f"f:{name}") for name in _OF_THE_SERVER)}
 )
 
 
@@ -149,9 +158,7 @@ def _capped(owned: list[Owned]) -> list[Owned]:
 def _ownable(paths: Iterable[Path], reset: tuple[str, ...]) -> set[Path]:
     """Without what identifies the object, and without the fields that this endpoint does not write."""
     doomed = tuple(f"f:{name}" for name in reset)
-    return {
-        path for path in paths if path and path not in _IDENTITY and path[0] not in doomed and path != ("f:metadata",)
-    }
+    return {path for path in paths if path and path not in _IDENTITY and path[0] not in doomed}
 
 
 def track(
@@ -173,7 +180,7 @@ def track(
     managed = owners_of(new)
     if manager.subresource or (not managed and asked != [{}]):
         managed = owners_of(before)
-    changes = fields.compare(root_schema(resource, schema), _without_bookkeeping(before), _without_bookkeeping(new))
+    changes = fields.compare(root_schema(resource, schema), _without_identity(before), _without_identity(new))
     changed = _ownable(changes.added | changes.modified, reset)
     _disown(managed, manager, changed, changes.removed)
     mine = managed.setdefault(manager.identity, Owned(manager, now, set()))
@@ -189,6 +196,12 @@ def _disown(owners: Owners, manager: Manager, changed: set[Path], removed: set[P
     for identity, owned in owners.items():
         if identity != manager.identity and owned.touched_by(lost):
             owners[identity] = Owned(owned.manager, owned.time, owned.paths - lost)
+
+
+def _without_identity(obj: JSON) -> JSON:
+    """What somebody can own of an object: the rest need not be compared."""
+    metadata = {key: value for key, value in (obj.get("metadata") or {}).items() if key not in _OF_THE_SERVER}
+    return {**{key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}, "metadata": metadata}
 
 
 def _without_bookkeeping(obj: JSON) -> JSON:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -20,7 +21,8 @@ _MOST_KNOWN = 1000
 OPEN_PATHS = ("/version", "/healthz", "/livez", "/readyz")
 
 
-def certificate_user(subject: Sequence[Sequence[tuple[str, str]]]) -> User:
+@lru_cache(maxsize=_MOST_KNOWN)
+def certificate_user(subject: tuple[tuple[tuple[str, str], ...], ...]) -> User:
     """The user of a verified client certificate; `subject` as `ssl` gives it."""
     pairs = [pair for relative in subject for pair in relative]
     name = next((value for key, value in pairs if key == "commonName"), "")

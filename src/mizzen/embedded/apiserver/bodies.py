@@ -97,14 +97,15 @@ def _agent_name(request: Request) -> str:
 
 
 def fit(kind: ResourceType, obj: JSON, call: Call, request: Request | None = None) -> JSON:
-    """What the schema keeps of an object, saying (Warn) or refusing (Strict) what it does not know. Raises 400."""
+    """What the schema keeps of an object, saying (Warn) or refusing (Strict) what it does not know. Raises 400.
+
+    That is the object itself when nothing is wrong with it.
+    """
     from mizzen.embedded.apiserver import schema
 
     resource, structural = kind.resource, structural_schema(kind)
-    if problem := schema.decoding_error(resource, obj) or _null_element(obj, ""):
-        raise errors.bad_request(_cannot_handle(kind, problem))
-    paths = schema.unknown_fields(resource, obj, structural)
-    unknown = [schema.unknown_field_message(resource, path, structural) for path in paths]
+    well = structural is None and schema.fits(resource, obj)
+    unknown = [] if well else _unknown(kind, obj, structural)
     duplicates = (
         schema.duplicate_fields(request.body) if request and call.validation == "Strict" and _is_json(request) else []
     )
@@ -112,7 +113,18 @@ def fit(kind: ResourceType, obj: JSON, call: Call, request: Request | None = Non
         raise errors.bad_request(_cannot_handle(kind, schema.strict_decoding_error(unknown, duplicates)))
     if call.validation == "Warn":
         call.warnings.extend(unknown)
-    return schema.prune(resource, obj, structural)
+    return obj if well else schema.prune(resource, obj, structural)
+
+
+def _unknown(kind: ResourceType, obj: JSON, structural: JSON | None) -> list[str]:
+    """What to say of fields that the schema does not know. Raises 400 for an object that cannot be decoded at all."""
+    from mizzen.embedded.apiserver import schema
+
+    resource = kind.resource
+    if problem := schema.decoding_error(resource, obj) or _null_element(obj, ""):
+        raise errors.bad_request(_cannot_handle(kind, problem))
+    paths = schema.unknown_fields(resource, obj, structural)
+    return [schema.unknown_field_message(resource, path, structural) for path in paths]
 
 
 def decode_as(resource: Resource, request: Request) -> JSON:

@@ -21,6 +21,7 @@ from mizzen.embedded.apiserver.reading import (
     Watch,
     WatchRequest,
     document_in,
+    lines,
     parse_filter,
     read_page,
 )
@@ -153,11 +154,11 @@ class Core:
                 bookmarks=request.flag("allowWatchBookmarks"),
                 seconds=float(request.number("timeoutSeconds") or DEFAULT_WATCH_SECONDS),
             ),
-            shaper.watched,
+            shaper.event,
             shaper.bookmark,
         )
         watch.open()
-        return Stream(watch.events())
+        return Stream(lines(watch))
 
     # -- writing -----------------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ REQUESTS_AT_ONCE = 600
 WATCHES_AT_ONCE = 10_000
 BODY_SECONDS = 30.0
 """In which a client must have sent its request."""
+SHORT_BYTES = 16 * 1024
+"""Less than what a connection takes before it makes its writer wait."""
 STALLED_SECONDS = 60.0
 """After which a client that does not read its stream is cut off; it begins again from where it was."""
 
@@ -122,8 +124,7 @@ class HttpServer:
             await response.prepare(incoming)
             async with contextlib.aclosing(stream.chunks) as chunks:  # type: ignore[type-var]
                 async for chunk in chunks:
-                    async with asyncio.timeout(STALLED_SECONDS):
-                        await response.write(chunk)
+                    await _write(incoming, response, chunk)
             await response.write_eof()
         except TimeoutError:
             log.info("%s: cut off, as the client does not read", incoming.path)
@@ -136,8 +137,20 @@ class HttpServer:
         return response
 
 
+async def _write(incoming: web.BaseRequest, response: web.StreamResponse, chunk: bytes) -> None:
+    """Raises TimeoutError when the client has not read for a minute."""
+    transport = incoming.transport
+    if len(chunk) < SHORT_BYTES and transport is not None and transport.get_write_buffer_size() == 0:
+        await response.write(chunk)  # which does not wait: a timer for each watcher of each change is a lot
+        return
+    async with asyncio.timeout(STALLED_SECONDS):
+        await response.write(chunk)
+
+
 async def _body(incoming: web.BaseRequest) -> bytes:
     """Raises 408 and 413."""
+    if incoming.content.is_eof():  # it came with the head, as most do
+        return _of_size(incoming.content.read_nowait())
     parts: list[bytes] = []
     size = 0
     try:
@@ -147,9 +160,13 @@ async def _body(incoming: web.BaseRequest) -> bytes:
                 size += len(part)
     except TimeoutError:
         raise errors.failure(408, "Timeout", f"the request did not arrive within {BODY_SECONDS:.0f} seconds") from None
-    if size > MAX_BYTES:
+    return _of_size(b"".join(parts))
+
+
+def _of_size(body: bytes) -> bytes:
+    if len(body) > MAX_BYTES:
         raise _too_large()
-    return b"".join(parts)
+    return body
 
 
 def _headers(incoming: web.BaseRequest) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -17,8 +18,6 @@ from mizzen.embedded.apiserver.reading import (
     WatchRequest,
     document_in,
     parse_filter,
-    plain_bookmark,
-    raw_in,
     read_page,
 )
 from mizzen.embedded.apiserver.target import Target
@@ -49,10 +48,15 @@ def _call(user: User, options: WriteOptions) -> Call:
     return Call(user, options.manager, options.dry_run, options.force)
 
 
-def _copy(obj: JSON) -> JSON:
+def _bookmark(target: Target, revision: int) -> WatchEvent:
+    metadata = {"resourceVersion": str(revision)}
+    told = {"kind": target.resource.kind, "apiVersion": target.resource.api_version, "metadata": metadata}
+    return WatchEvent("BOOKMARK", told)
+
+
+def _copy(value: Any) -> Any:
     """The caller keeps its own."""
-    copied: JSON = msgspec.json.decode(encode(obj))
-    return copied
+    return msgspec.json.decode(encode(value))
 
 
 class LocalApi:
@@ -99,14 +103,14 @@ class LocalApi:
         watch = Watch(
             self._core.store,
             WatchRequest(target, wanted, since, initial_events=False, bookmarks=True, seconds=DEFAULT_WATCH_SECONDS),
-            lambda entry: raw_in(target.kind, entry),
-            lambda revision, end: plain_bookmark(target.kind, revision, end),
+            lambda kind, entry: WatchEvent(kind, document_in(target.kind, entry)),
+            lambda revision, _: _bookmark(target, revision),
         )
         watch.open()
-        async for lines in watch.events():
-            for line in lines.splitlines():
-                event = msgspec.json.decode(line)
-                yield WatchEvent(event["type"], event["object"])
+        async with contextlib.aclosing(watch.events()) as events:
+            async for some in events:
+                for event in some:
+                    yield event
 
     async def create(
         self, resource: Resource, obj: JSON, namespace: str | None = None, options: WriteOptions = DEFAULT_WRITE
@@ -151,7 +155,7 @@ class LocalApi:
             return answer
         target = self._target(resource, namespace, name, subresource or "")
         call = _call(self._user, options)
-        new, _ = await patching.patch_with(self._core.objects, target, _CONTENT_TYPES[type], patch, call)
+        new, _ = await patching.patch_with(self._core.objects, target, _CONTENT_TYPES[type], _copy(patch), call)
         return new
 
     async def delete(

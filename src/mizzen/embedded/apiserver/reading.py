@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Generic, TypeVar
 
 import msgspec
 
 from mizzen.embedded.apiserver import errors, events_group, selectors
 from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.store import Store, Subscription
-from mizzen.embedded.apiserver.store_entries import Entry, Event
+from mizzen.embedded.apiserver.store_entries import Entry, Event, EventType
 from mizzen.embedded.apiserver.target import Target
 from mizzen.embedded.apiserver.wire import encode
 from mizzen.kube.api import JSON
 
+T = TypeVar("T")
 BOOKMARK_SECONDS = 60.0
 DEFAULT_WATCH_SECONDS = 30 * 60.0
 CHUNK_BYTES = 1024 * 1024
@@ -155,13 +158,13 @@ class WatchRequest:
 
 
 @dataclass(slots=True)
-class Watch:
-    """One watch: yields (type, object as bytes). `shape` turns entries into what goes over the wire."""
+class Watch(Generic[T]):
+    """One watch, whose events are what `shape` makes of their type and object, and `bookmark` of revisions."""
 
     store: Store
     request: WatchRequest
-    shape: Callable[[Entry], bytes]
-    bookmark: Callable[[int, bool], bytes]
+    shape: Callable[[EventType, Entry], T]
+    bookmark: Callable[[int, bool], T]
     _subscription: Subscription = field(init=False)
     _start: int = field(init=False)
     _initial: list[Entry] = field(init=False, default_factory=list)
@@ -178,53 +181,62 @@ class Watch:
             entries = self.store.entries(target.kind.storage, target.namespace)
             self._initial = [entry for entry in entries if self.request.wanted.accepts(entry)]
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """Lines until the time is over, the watcher falls behind, or the server stops."""
+    async def events(self) -> AsyncGenerator[list[T]]:
+        """As many at once as there are, until the time is over, the watcher falls behind, or the server stops."""
         try:
             if self._initial:
-                yield b"".join(_line("ADDED", self.shape(entry)) for entry in self._initial)
+                yield [self.shape("ADDED", entry) for entry in self._initial]
                 self._initial = []
             if self.request.initial_events and self.request.bookmarks:
-                yield self.bookmark(self._start, True)
-            async for chunk in self._live():
-                yield chunk
+                yield [self.bookmark(self._start, True)]
+            async for some in self._live():
+                yield some
         finally:
             self.store.unsubscribe(self._subscription)
 
-    async def _live(self) -> AsyncIterator[bytes]:
+    async def _live(self) -> AsyncIterator[list[T]]:
         end = time.monotonic() + self.request.seconds
         mark = time.monotonic() + BOOKMARK_SECONDS
         while not self._subscription.closed and time.monotonic() < end:
             await self._subscription.wait(max(0.001, min(end, mark) - time.monotonic()))
-            if chunk := self._drain():
-                yield chunk
+            if some := self._drain():
+                yield some
             if self.request.bookmarks and time.monotonic() >= min(mark, end) and not self._subscription.pending:
                 mark = time.monotonic() + BOOKMARK_SECONDS
-                yield self.bookmark(self.store.revision, False)
+                yield [self.bookmark(self.store.revision, False)]
 
-    def _drain(self) -> bytes:
-        lines: list[bytes] = []
+    def _drain(self) -> list[T]:
+        found: list[T] = []
         pending = self._subscription.pending
         size = 0
-        while pending and len(lines) < 500 and size < CHUNK_BYTES:
+        while pending and len(found) < 500 and size < CHUNK_BYTES:
             event = pending.popleft()
             kind = _seen_as(event, self.request.wanted)
             if kind:
-                lines.append(_line(kind, self.shape(event.entry)))
-                size += len(lines[-1])
-        return b"".join(lines)
+                found.append(self.shape(kind, event.entry))
+                size += len(event.entry.raw)
+        return found
 
 
-def _seen_as(event: Event, wanted: Filter) -> str:
-    """What an event is to a watcher with selectors: objects come into view and leave it. "" is nothing."""
+async def lines(watch: Watch[bytes]) -> AsyncIterator[bytes]:
+    """A watch over the wire: what happened at once is written at once."""
+    async with contextlib.aclosing(watch.events()) as events:
+        async for some in events:
+            yield b"".join(some)
+
+
+def _seen_as(event: Event, wanted: Filter) -> EventType | None:
+    """What an event is to a watcher with selectors: objects come into view and leave it."""
     before = event.previous is not None and wanted.accepts(event.previous)
     if event.type == "DELETED":
-        return "DELETED" if before else ""
-    after = wanted.accepts(event.entry)
-    return {(False, True): "ADDED", (True, True): "MODIFIED", (True, False): "DELETED"}.get((before, after), "")
+        return "DELETED" if before else None
+    if wanted.accepts(event.entry):
+        return "MODIFIED" if before else "ADDED"
+    return "DELETED" if before else None
 
 
-def _line(kind: str, obj: bytes) -> bytes:
+def line(kind: str, obj: bytes) -> bytes:
+    """One event over the wire."""
     return b'{"type":"' + kind.encode() + b'","object":' + obj + b"}\n"
 
 
@@ -234,4 +246,4 @@ def plain_bookmark(kind: ResourceType, revision: int, initial_end: bool) -> byte
     if initial_end:
         metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
     document = {"kind": kind.resource.kind, "apiVersion": kind.resource.api_version, "metadata": metadata}
-    return _line("BOOKMARK", encode(document))
+    return line("BOOKMARK", encode(document))

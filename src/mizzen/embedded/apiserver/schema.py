@@ -6,8 +6,8 @@ counts.
 
 from __future__ import annotations
 
-from mizzen.embedded.apiserver import schema_structural
-from mizzen.embedded.apiserver.schema_definitions import OBJECT_META, REFERENCE, Node, kind_schema
+from mizzen.embedded.apiserver import schema_fit, schema_structural
+from mizzen.embedded.apiserver.schema_definitions import OBJECT_META, REFERENCE, Node, definition_name, kind_schema
 from mizzen.embedded.apiserver.schema_fields import duplicate_fields, pruned, type_error, unknown_in
 from mizzen.embedded.apiserver.schema_openapi import content_hash, openapi_v3, openapi_v3_index
 from mizzen.embedded.apiserver.schema_suggestions import meant
@@ -17,6 +17,7 @@ __all__ = [
     "content_hash",
     "decoding_error",
     "duplicate_fields",
+    "fits",
     "openapi_v3",
     "openapi_v3_index",
     "prune",
@@ -30,6 +31,12 @@ _METADATA: Node = {"type": "object", "properties": {"metadata": {"$ref": REFEREN
 
 def built_in(resource: Resource) -> Node | None:
     return kind_schema(resource.group, resource.version, resource.kind)
+
+
+def fits(resource: Resource, obj: JSON) -> bool:
+    """Whether a built-in object decodes, is what pruning would leave of it, and has no null in it."""
+    name = definition_name(resource.group, resource.version, resource.kind)
+    return name is not None and schema_fit.of_definition(name)(obj)
 
 
 def unknown_fields(resource: Resource, obj: JSON, schema: Node | None = None) -> list[str]:

@@ -25,7 +25,7 @@ _TIMES = ("io.k8s.apimachinery.pkg.apis.meta.v1.Time", "io.k8s.apimachinery.pkg.
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _QUANTITY = re.compile(r"([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)")
 _GO_KINDS = {str: "string", bool: "bool", int: "number", float: "number", dict: "object", list: "array"}
-_INT_RANGES = {"int32": 2**31, "int64": 2**63}
+INT_RANGES = {"int32": 2**31, "int64": 2**63}
 
 
 def unknown_in(node: Node, value: Any, path: str) -> Iterator[str]:
@@ -93,8 +93,8 @@ def type_error(node: Node, value: Any, path: str = "", owner: str = "") -> str |
     if value is None:
         return None
     name = reference_name(node)
-    special = _special_error(name, value)
-    if special is not None or name in _SPECIAL:
+    special = special_error(name, value)
+    if special is not None or name in SPECIAL:
         return special
     owner = name.rpartition(".")[2] if name else owner
     node = resolve(node)
@@ -122,7 +122,7 @@ def _fits(wanted: str, value: Any, form: str | None) -> bool:
     if isinstance(value, bool):
         return False
     if wanted == "integer":
-        limit = _INT_RANGES.get(form or "", 2**63)
+        limit = INT_RANGES.get(form or "", 2**63)
         return isinstance(value, int) and -limit <= value < limit
     return wanted == "number" and isinstance(value, int | float)
 
@@ -160,7 +160,8 @@ def _go_element(node: Node) -> str:
     return f"{package.rpartition('.')[2]}.{kind}"
 
 
-def _special_error(name: str | None, value: Any) -> str | None:
+def special_error(name: str | None, value: Any) -> str | None:
+    """Why a value of one of the `SPECIAL` definitions cannot be decoded; None for all others."""
     if name == QUANTITY:
         return _quantity_error(value)
     if name == INT_OR_STRING and (isinstance(value, bool) or not isinstance(value, int | str)):
@@ -170,7 +171,7 @@ def _special_error(name: str | None, value: Any) -> str | None:
     return None
 
 
-_SPECIAL = (QUANTITY, INT_OR_STRING, *_TIMES)
+SPECIAL = (QUANTITY, INT_OR_STRING, *_TIMES)
 
 
 def _quantity_error(value: Any) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from mizzen.embedded.apiserver import tables
-from mizzen.embedded.apiserver.reading import Page, document_in, encode_list, plain_bookmark, raw_in
+from mizzen.embedded.apiserver.reading import Page, document_in, encode_list, line, plain_bookmark, raw_in
 from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.store_entries import Entry
 from mizzen.embedded.apiserver.wire import Request, encode, representation
@@ -45,9 +45,11 @@ class Shaper:
         head = {"kind": "PartialObjectMetadataList", "apiVersion": _META, "metadata": page.metadata()}
         return encode({**head, "items": items})
 
-    def watched(self, entry: Entry) -> bytes:
-        if self.shape == "object":
-            return raw_in(self.kind, entry)
+    def event(self, kind: str, entry: Entry) -> bytes:
+        """One line of a watch."""
+        return line(kind, raw_in(self.kind, entry) if self.shape == "object" else self._watched(entry))
+
+    def _watched(self, entry: Entry) -> bytes:
         obj = document_in(self.kind, entry)
         if self.shape == "partial":
             return encode(_partial(obj))
@@ -73,7 +75,7 @@ class Shaper:
                 "columnDefinitions": [],
                 "rows": [row],
             }
-        return b'{"type":"BOOKMARK","object":' + encode(partial) + b"}\n"
+        return line("BOOKMARK", encode(partial))
 
     def _table(self, objects: Sequence[JSON], metadata: JSON) -> JSON:
         columns, rows = tables.render(self.kind, objects, datetime.now(UTC))

@@ -1,7 +1,8 @@
 """Where objects live: SQLite for what must survive, a dict for reading, a ring of recent events for watches.
 
-One writer thread commits whatever has gathered since its last commit (group commit, `synchronous=FULL`); a write
-becomes visible, and its caller is answered, only after COMMIT. All other methods belong to the event loop's thread.
+One writer thread commits whatever has gathered since its last commit (group commit, `synchronous=FULL`); it is given
+the writes of one round of the event loop together. A write becomes visible, and its caller is answered, only after
+COMMIT. All other methods belong to the event loop's thread.
 Revisions are one global counter, as etcd's are; a write may leave a gap, never a reuse.
 """
 
@@ -112,7 +113,8 @@ class Store:
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._listeners: dict[str, list[Callable[[Event], None]]] = {}
         self._uncommitted: dict[Key, tuple[int, Entry | None, asyncio.Future[Entry]]] = {}
-        self._queue: SimpleQueue[_Write | None] = SimpleQueue()
+        self._gathered: list[_Write] = []
+        self._queue: SimpleQueue[list[_Write] | None] = SimpleQueue()
         self._forgotten: SimpleQueue[Forgotten] = SimpleQueue()
         self._database = store_disk.open_file(path)
         self.revision, oldest = store_disk.read_counter(self._database)
@@ -195,6 +197,7 @@ class Store:
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
                 subscription.close()
+        self._hand_over()
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         self._database.close()
@@ -211,21 +214,29 @@ class Store:
     def _submit(self, event: Event, latest: Entry | None) -> asyncio.Future[Entry]:
         done: asyncio.Future[Entry] = self._loop.create_future()
         self._uncommitted[event.entry.key] = (event.revision, latest, done)
-        self._queue.put(_Write(event, done))
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(_Write(event, done))
         return done
+
+    def _hand_over(self) -> None:
+        """Once for all writes of this round: waking the other thread costs more than most of what a write needs."""
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._queue.put(gathered)
 
     # -- the writer thread -------------------------------------------------------------------------------------
 
     def _write_forever(self) -> None:
         while (first := self._queue.get()) is not None:
-            batch = [first]
+            batch = first
             stop = False
             while not self._queue.empty():
                 more = self._queue.get()
                 if more is None:
                     stop = True
                     break
-                batch.append(more)
+                batch += more
             self._commit(batch)
             if stop:
                 return

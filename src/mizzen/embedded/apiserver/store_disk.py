@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from mizzen.embedded.apiserver.store_entries import Entry, Event, Key
 from mizzen.embedded.apiserver.store_history import Forgotten
 
 SCHEMA_VERSION = 2
+_ROWS_AT_ONCE = 100
 
 
 class StoreTooNew(Exception):
@@ -64,7 +66,12 @@ def commit(database: sqlite3.Connection, events: list[Event], forgotten: Iterabl
     """All of it or nothing, and on the disk. Raises sqlite3.Error."""
     with database:
         database.execute("BEGIN IMMEDIATE")
-        database.executemany("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)", map(_row, events))
+        for start in range(0, len(events), _ROWS_AT_ONCE):
+            rows = events[start : start + _ROWS_AT_ONCE]
+            places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(rows))
+            # One statement: between statements, the event loop's thread may keep us waiting for the interpreter.
+            insert = f"INSERT INTO versions VALUES {places}"  # noqa: S608 - question marks alone
+            database.execute(insert, list(chain.from_iterable(map(_row, rows))))
         for each in forgotten:
             database.executemany("DELETE FROM versions WHERE revision = ?", ((one,) for one in each.revisions))
             database.execute("UPDATE counter SET oldest = ?", (each.oldest,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -123,6 +124,7 @@ def reply(document: Any, status: int = 200, content_type: str = "application/jso
     return Response(encode(document), status, content_type)
 
 
+@lru_cache(maxsize=128)
 def representation(accept: str) -> Representation:
     """What the client would like best of what we can do; plain JSON if in doubt."""
     for offer in accept.split(","):

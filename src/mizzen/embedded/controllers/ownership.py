@@ -84,7 +84,7 @@ class Graph:
         self._nodes[node.uid] = node
         for owner in node.owners:
             self._dependents.setdefault(owner["uid"], set()).add(node.uid)
-        concerned = [node.uid]
+        concerned = [node.uid] if node.owners or node.deleting else []
         if node.waits_for_dependents:
             concerned += self._dependents.get(node.uid, ())
         return concerned + self._waiting_owners(node)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from mizzen.embedded.controllers.cluster import Cluster
 from mizzen.embedded.controllers.cronjobs import CronJobs
@@ -51,6 +51,17 @@ class Controllers:
         self._disruptions = Disruptions(cluster)
         self._garbage = Garbage(api)
         self._ready = asyncio.Event()
+        services = self._services
+        self._works: Mapping[Resource, Sequence[Worklist]] = {
+            WELL_KNOWN.deployments: (self._deployments.work,),
+            WELL_KNOWN.replicasets: (self._replica_sets.work,),
+            WELL_KNOWN.statefulsets: (self._stateful_sets.work,),
+            WELL_KNOWN.daemonsets: (self._daemon_sets.work,),
+            WELL_KNOWN.jobs: (self._jobs.work,),
+            WELL_KNOWN.namespaces: (self._beginnings.work,),
+            WELL_KNOWN.services: (services.slices, services.endpoints, services.load_balancers),
+        }
+        """From whose creates something follows that clients expect at once, and who makes it."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -75,7 +86,7 @@ class Controllers:
 
         `obj` is the stored object, as it was answered. For the API server to await before it answers a user.
         """
-        if reconciling.get() or not self._ready.is_set():
+        if resource not in self._works or reconciling.get() or not self._ready.is_set():
             return
         try:
             async with asyncio.timeout(PATIENCE):
@@ -91,7 +102,7 @@ class Controllers:
         elif resource == WELL_KNOWN.replicasets:
             await self._settle_replica_set(obj)
         else:
-            await asyncio.gather(*(work.settled(key) for work in self._works_of(resource)))
+            await asyncio.gather(*(work.settled(key) for work in self._works[resource]))
 
     async def _settle_deployment(self, obj: JSON) -> None:
         if not self._cluster.controlled(WELL_KNOWN.replicasets, obj):
@@ -102,15 +113,6 @@ class Controllers:
     async def _settle_replica_set(self, obj: JSON) -> None:
         if len(self._cluster.controlled(WELL_KNOWN.pods, obj)) < replicas(obj):
             await self._replica_sets.work.settled(key_of(obj))
-
-    def _works_of(self, resource: Resource) -> list[Worklist]:
-        return {
-            WELL_KNOWN.statefulsets: [self._stateful_sets.work],
-            WELL_KNOWN.daemonsets: [self._daemon_sets.work],
-            WELL_KNOWN.jobs: [self._jobs.work],
-            WELL_KNOWN.namespaces: [self._beginnings.work],
-            WELL_KNOWN.services: [self._services.slices, self._services.endpoints, self._services.load_balancers],
-        }.get(resource, [])
 
     def _worklists(self) -> Iterable[Worklist]:
         services = self._services

@@ -123,7 +123,7 @@ def test_graph_tells_whom_to_look_at() -> None:
     graph = Graph()
     assert graph.put(node("pod", "set")) == ["pod"]
     assert graph.owner_state({"uid": "set"}) is OwnerState.UNKNOWN
-    assert graph.put(node("set")) == ["set"]
+    assert graph.put(node("set")) == []  # nobody owns it, and nobody wants it to go
     assert graph.owner_state({"uid": "set"}) is OwnerState.ALIVE
     waiting = node("set", deleting=True, finalizers=("foregroundDeletion",))
     assert graph.put(waiting) == ["set", "pod"]
