@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -24,6 +25,7 @@ from mizzen.embedded.paths import ClusterPaths
 
 log = logging.getLogger("mizzen.apiserver")
 CLUSTER_PORT = 443
+_ALLOCATIONS_PER_COLLECTION = 20_000
 
 
 def main() -> None:
@@ -74,12 +76,19 @@ async def serve(options: argparse.Namespace) -> None:
             await server.start(sockets, tls_context(pki))
             if options.port_file:
                 _tell_port(options.port_file, sockets[-1].getsockname()[1])
+            _spare_the_collector()
             log.info("serving; revision %d", application.store.revision)
             await stop.wait()
             await server.close()
     finally:
         await connections.close()
         await application.close()
+
+
+def _spare_the_collector() -> None:
+    """What there is stays; looking through all of it for garbage again and again would take a part of each write."""
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS_PER_COLLECTION, 20, 20)
 
 
 def _names(options: argparse.Namespace, box_address: str | None) -> list[str]:

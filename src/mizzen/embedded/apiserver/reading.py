@@ -9,7 +9,7 @@ import base64
 import binascii
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Generic, TypeVar
@@ -19,6 +19,7 @@ import msgspec
 from mizzen.embedded.apiserver import errors, events_group, selectors
 from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.store import Store, Subscription
+from mizzen.embedded.apiserver.store_collection import Moment, place_of
 from mizzen.embedded.apiserver.store_entries import Entry, Event, EventType
 from mizzen.embedded.apiserver.target import Target
 from mizzen.embedded.apiserver.wire import encode
@@ -104,28 +105,26 @@ def read_page(store: Store, target: Target, wanted: Filter, limit: int = 0, toke
     """One page of a collection, all pages of which show the same moment. Raises 410 when that moment is gone."""
     place = _decode_continue(token) if token else None
     revision = place.revision if place else exact or store.revision
-    after = (place.namespace, place.name) if place else None
-    found = (entry for entry in _entries(store, target, revision, after) if wanted.accepts(entry))
+    moment = _moment(store, target, revision, bool(token))
+    found = filter(wanted.accepts, moment.entries((place.namespace, place.name) if place else None))
     if not limit:
         return Page(list(found), revision)
-    page, rest = list(islice(found, limit)), list(found)
-    if not rest:
+    page = list(islice(found, limit))
+    if next(found, None) is None:
         return Page(page, revision)
-    last = page[-1].key
+    last = page[-1]
     unfiltered = not (wanted.labels or wanted.fields)
-    return Page(page, revision, _encode_continue(revision, last), len(rest) if unfiltered else None)
+    remaining = moment.count(place_of(last)) if unfiltered else None
+    return Page(page, revision, _encode_continue(revision, last.key), remaining)
 
 
-def _entries(store: Store, target: Target, revision: int, after: tuple[str, str] | None) -> Iterable[Entry]:
-    if revision == store.revision:
-        return store.entries(target.kind.storage, target.namespace, after)
+def _moment(store: Store, target: Target, revision: int, continued: bool) -> Moment:
     if revision > store.revision:
         raise errors.failure(504, "Timeout", f"Too large resource version: {revision}, current: {store.revision}")
     try:
-        past = store.entries_at(target.kind.storage, target.namespace, revision)
+        return store.at(revision, target.kind.storage, target.namespace)
     except LookupError:
-        raise (errors.continue_expired() if after else errors.too_old(revision, store.oldest)) from None
-    return [entry for entry in past if after is None or (entry.key.namespace, entry.key.name) > after]
+        raise (errors.continue_expired() if continued else errors.too_old(revision, store.oldest)) from None
 
 
 def _encode_continue(revision: int, key: tuple[str, str, str]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from mizzen.embedded.apiserver import store_disk
+from mizzen.embedded.apiserver.store_collection import Collection, Moment
 from mizzen.embedded.apiserver.store_entries import Entry, Event, Key
 from mizzen.embedded.apiserver.store_history import MAX_EVENTS, Forgotten, History
 from mizzen.kube.api import JSON
@@ -34,27 +34,6 @@ _encode = msgspec.json.Encoder().encode
 
 class Stale(Exception):
     """The object is not at the expected revision any more; read it again."""
-
-
-@dataclass(slots=True)
-class _Bucket:
-    """The objects of one resource in one namespace, with their names in order."""
-
-    entries: dict[str, Entry] = field(default_factory=dict)
-    names: list[str] = field(default_factory=list)
-
-    def put(self, entry: Entry) -> None:
-        if entry.key.name not in self.entries:
-            insort(self.names, entry.key.name)
-        self.entries[entry.key.name] = entry
-
-    def remove(self, name: str) -> None:
-        if self.entries.pop(name, None) is not None:
-            del self.names[bisect_right(self.names, name) - 1]
-
-    def after(self, name: str | None) -> Iterator[Entry]:
-        start = 0 if name is None else bisect_right(self.names, name)
-        return (self.entries[each] for each in self.names[start:])
 
 
 @dataclass(eq=False)
@@ -109,7 +88,7 @@ class Store:
 
     def __init__(self, path: Path, max_events: int = MAX_EVENTS) -> None:
         self._loop = asyncio.get_running_loop()
-        self._buckets: dict[str, dict[str, _Bucket]] = {}
+        self._collections: dict[str, Collection] = {}
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._listeners: dict[str, list[Callable[[Event], None]]] = {}
         self._uncommitted: dict[Key, tuple[int, Entry | None, asyncio.Future[Entry]]] = {}
@@ -127,22 +106,21 @@ class Store:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def get(self, key: Key) -> Entry | None:
-        bucket = self._buckets.get(key.resource, {}).get(key.namespace)
-        return bucket.entries.get(key.name) if bucket else None
+        collection = self._collections.get(key.resource)
+        return collection.get(key.namespace, key.name) if collection else None
 
-    def entries(self, resource: str, namespace: str = "", after: tuple[str, str] | None = None) -> Iterator[Entry]:
-        """In order of (namespace, name); `namespace=""` means all; `after` skips what comes up to it."""
-        buckets = self._buckets.get(resource, {})
-        start_namespace, start_name = after or ("", None)
-        for each in [namespace] if namespace else sorted(buckets):
-            if each in buckets and each >= start_namespace:
-                yield from buckets[each].after(start_name if each == start_namespace else None)
+    def entries(self, resource: str, namespace: str = "") -> Iterator[Entry]:
+        """In order of (namespace, name); `namespace=""` means all."""
+        return self._collection(resource).entries(namespace)
 
-    def entries_at(self, resource: str, namespace: str, revision: int) -> list[Entry]:
+    def at(self, revision: int, resource: str, namespace: str = "") -> Moment:
         """The collection as it was at an earlier revision. Raises LookupError if that is no longer known."""
-        past = self.history.undone(self.entries(resource, namespace), resource, revision)
-        wanted = (entry for entry in past if not namespace or entry.key.namespace == namespace)
-        return sorted(wanted, key=lambda entry: (entry.key.namespace, entry.key.name))
+        return Moment(self._collection(resource), namespace, self.history.changed(resource, revision))
+
+    def _collection(self, resource: str) -> Collection:
+        if resource not in self._collections:
+            self._collections[resource] = Collection()
+        return self._collections[resource]
 
     def subscribe(self, resource: str, namespace: str, since: int) -> Subscription:
         """Everything after revision `since`. Raises LookupError if that is no longer retained."""
@@ -281,12 +259,11 @@ class Store:
             subscription.offer(event)
 
     def _keep(self, event: Event) -> None:
-        key = event.entry.key
-        bucket = self._buckets.setdefault(key.resource, {}).setdefault(key.namespace, _Bucket())
+        collection = self._collection(event.entry.key.resource)
         if event.type == "DELETED":
-            bucket.remove(key.name)
+            collection.remove(event.entry.key)
         else:
-            bucket.put(event.entry)
+            collection.put(event.entry)
 
     def _remember(self, event: Event) -> None:
         if forgotten := self.history.append(event):

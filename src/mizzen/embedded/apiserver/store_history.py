@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from mizzen.embedded.apiserver.store_entries import Entry, Event, Key
@@ -59,14 +59,7 @@ class History:
             found.append(event)
         return found[::-1]
 
-    def undone(self, present: Iterable[Entry], resource: str, revision: int) -> list[Entry]:
-        """A collection as it was at an earlier revision, from what it is now. Raises LookupError if too old."""
-        found: dict[Key, Entry] = {entry.key: entry for entry in present}
-        for event in reversed(self.since(revision)):
-            if event.entry.key.resource != resource:
-                continue
-            if event.previous is None:
-                found.pop(event.entry.key, None)
-            else:
-                found[event.entry.key] = event.previous
-        return list(found.values())
+    def changed(self, resource: str, revision: int) -> dict[Key, Entry | None]:
+        """The objects that changed since, as they were then; None where there was none. Raises LookupError."""
+        events = (event for event in reversed(self.since(revision)) if event.entry.key.resource == resource)
+        return {event.entry.key: event.previous for event in events}

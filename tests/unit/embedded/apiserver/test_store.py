@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from mizzen.embedded.apiserver import store_disk
 from mizzen.embedded.apiserver.store import Stale, Store
+from mizzen.embedded.apiserver.store_collection import Collection, Moment, place_of
 from mizzen.embedded.apiserver.store_disk import StoreTooNew
 from mizzen.embedded.apiserver.store_entries import Entry, Event, Key
 from mizzen.embedded.apiserver.store_history import History
@@ -62,7 +65,7 @@ async def test_lists_are_in_order(tmp_path: Path) -> None:
     for namespace, name in (("b", "1"), ("a", "2"), ("a", "1")):
         await store.put(key(name, namespace), thing(name), None)
     assert [each.key[1:] for each in store.entries("things")] == [("a", "1"), ("a", "2"), ("b", "1")]
-    assert [each.key[1:] for each in store.entries("things", after=("a", "1"))] == [("a", "2"), ("b", "1")]
+    assert [each.key[1:] for each in store.at(store.revision, "things").entries(("a", "1"))] == [("a", "2"), ("b", "1")]
     assert [each.key[1:] for each in store.entries("things", "a")] == [("a", "1"), ("a", "2")]
     await store.close()
 
@@ -73,15 +76,63 @@ async def test_the_past_can_be_read_while_the_history_lasts(tmp_path: Path) -> N
     moment = store.revision
     await store.delete(a)
     await put(store, "b")
-    assert [each.key.name for each in store.entries_at("things", "n", moment)] == ["a"]
+    assert [each.key.name for each in store.at(moment, "things", "n").entries()] == ["a"]
     assert [each.key.name for each in store.entries("things")] == ["b"]
     for name in "cde":
         await put(store, name)
     with pytest.raises(LookupError):
-        store.entries_at("things", "n", moment)
+        store.at(moment, "things", "n")
     with pytest.raises(LookupError):
         store.subscribe("things", "", moment)
     await store.close()
+
+
+async def changed_at_random(store: Store, chance: random.Random) -> None:
+    namespace, name = chance.choice("lmn"), chance.choice("abcdefgh")
+    present = store.get(key(name, namespace))
+    if present and chance.random() < 0.5:
+        await store.delete(present)
+    else:
+        await store.put(key(name, namespace), thing(name, x=chance.random()), present)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_pages_of_the_past_are_what_a_list_then_was(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    store = Store(tmp_path / "store.db")
+    lists: dict[tuple[int, str], list[Entry]] = {}
+    for _ in range(60):
+        await changed_at_random(store, chance)
+        for namespace in ("", "m"):
+            lists[store.revision, namespace] = list(store.entries("things", namespace))
+    for (revision, namespace), then in lists.items():
+        moment = store.at(revision, "things", namespace)
+        assert list(moment.entries()) == then
+        for index, entry in enumerate(then, 1):
+            assert list(islice(moment.entries(place_of(entry)), 3)) == then[index : index + 3]
+            assert moment.count(place_of(entry)) == len(then) - index
+    await store.close()
+
+
+class Counted(dict[str, Entry]):
+    looked_up = 0
+
+    def __getitem__(self, name: str) -> Entry:
+        Counted.looked_up += 1
+        return super().__getitem__(name)
+
+
+def test_a_page_costs_what_is_on_it() -> None:
+    things = Collection()
+    for number in range(1000):
+        things.put(Entry(key(f"{number:03}"), number, b'{"metadata":{}}'))
+    bucket = things._buckets["n"]  # what else could count the look-ups?
+    bucket.entries = Counted(bucket.entries)
+    moment = Moment(things, "", {key("700"): None, key("900"): things.get("n", "800")})
+    page = list(islice(moment.entries(("n", "499")), 10))
+    assert [each.key.name for each in page] == [str(number) for number in range(500, 510)]
+    assert moment.count(("n", "509")) == 490 - 2 + 1
+    assert Counted.looked_up <= 12
 
 
 def told(store: Store, since: int) -> list[tuple[str, str, str]]:
@@ -105,7 +156,7 @@ async def test_the_past_survives_a_restart(tmp_path: Path) -> None:
     store = Store(tmp_path / "store.db")
     assert told(store, start) == events
     assert told(store, moment) == events[1:]
-    assert [each.raw for each in store.entries_at("things", "n", moment)] == [a.raw]
+    assert [each.raw for each in store.at(moment, "things", "n").entries()] == [a.raw]
     await store.close()
 
 
