@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from mizzen.embedded.controllers.objects import controller_of, timestamp
 from mizzen.embedded.controllers.worklist import Worklist
 from mizzen.kube.api import (
+    EVERYTHING,
     JSON,
     WELL_KNOWN,
     Api,
@@ -22,6 +23,7 @@ from mizzen.kube.api import (
     Preconditions,
     Propagation,
     Resource,
+    Selector,
     WriteOptions,
 )
 from mizzen.kube.informer import Informer
@@ -36,8 +38,9 @@ log = logging.getLogger(__name__)
 class Collection:
     """One resource type, with indexes by namespace and by controller."""
 
-    def __init__(self, api: Api, resource: Resource) -> None:
-        self.informer = Informer(api, resource, same=same_revision)
+    def __init__(self, api: Api, resource: Resource, selector: Selector) -> None:
+        self.selector = selector
+        self.informer = Informer(api, resource, selector=selector, same=same_revision)
         self._by_namespace: dict[str, dict[Key, JSON]] = {}
         self._by_controller: dict[tuple[str, str], dict[Key, JSON]] = {}
         self.informer.subscribe(self._index)
@@ -79,12 +82,21 @@ class Cluster:
     def timestamp(self) -> str:
         return timestamp(self.now())
 
-    def collection(self, resource: Resource) -> Collection:
+    def collection(self, resource: Resource, selector: Selector = EVERYTHING) -> Collection:
+        """Of the objects that are selected, which must be the same for all who ask."""
         if resource not in self._collections:
-            self._collections[resource] = Collection(self.api, resource)
-        return self._collections[resource]
+            self._collections[resource] = Collection(self.api, resource, selector)
+        found = self._collections[resource]
+        assert found.selector == selector
+        return found
 
-    def feed(self, resource: Resource, work: Worklist, keys: Callable[[Change], Iterable[Key]] | None = None) -> None:
+    def feed(
+        self,
+        resource: Resource,
+        work: Worklist,
+        keys: Callable[[Change], Iterable[Key]] | None = None,
+        selector: Selector = EVERYTHING,
+    ) -> None:
         """Have `work` look at the keys that a change concerns; without `keys`, at the object that changed."""
 
         def listen(changes: Sequence[Change]) -> None:
@@ -92,7 +104,7 @@ class Cluster:
                 for key in keys(change) if keys else (change.key,):
                     work.add(key)
 
-        self.collection(resource).informer.subscribe(listen)
+        self.collection(resource, selector).informer.subscribe(listen)
 
     async def run(self) -> None:
         """Follows everything that controllers asked for before this call."""

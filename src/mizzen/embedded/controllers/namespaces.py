@@ -6,13 +6,13 @@ https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from mizzen.embedded.controllers.cluster import MANAGER, Cluster
 from mizzen.embedded.controllers.discovery import namespaced_resources
 from mizzen.embedded.controllers.objects import is_deleting, status, with_condition
 from mizzen.embedded.controllers.worklist import Worklist
-from mizzen.kube.api import JSON, WELL_KNOWN, AlreadyExists, NotFound, Resource
+from mizzen.kube.api import JSON, WELL_KNOWN, AlreadyExists, NotFound, Resource, Selector
 from mizzen.kube.reflector import Change, Key
 
 NAMESPACES, ACCOUNTS, MAPS = WELL_KNOWN.namespaces, WELL_KNOWN.serviceaccounts, WELL_KNOWN.configmaps
@@ -38,8 +38,8 @@ class Beginnings:
         self._root_ca = root_ca
         self.work = Worklist("namespace content", self.sync)
         cluster.feed(NAMESPACES, self.work)
-        cluster.feed(ACCOUNTS, self.work, _namespace_of("default"))
-        cluster.feed(MAPS, self.work, _namespace_of(ROOT_CA))
+        for resource, name in ((ACCOUNTS, "default"), (MAPS, ROOT_CA)):
+            cluster.feed(resource, self.work, _namespace_of, Selector(fields=f"metadata.name={name}"))
 
     async def sync(self, key: Key) -> float | None:
         namespace = self._cluster.get(NAMESPACES, key)
@@ -70,12 +70,8 @@ class Beginnings:
             self._cluster.written(resource, found)
 
 
-def _namespace_of(name: str) -> Callable[[Change], Iterable[Key]]:
-    def keys(change: Change) -> Iterable[Key]:
-        if change.key[1] == name:
-            yield "", change.key[0]
-
-    return keys
+def _namespace_of(change: Change) -> Iterable[Key]:
+    yield "", change.key[0]
 
 
 class Endings:

@@ -9,7 +9,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,11 @@ from mizzen.embedded.node.registration import NODE_NAME
 from mizzen.embedded.node.server import serve
 from mizzen.embedded.node.services import run_services
 from mizzen.embedded.paths import ClusterPaths
-from mizzen.kube.api import JSON, WELL_KNOWN, Api, ApiError, Selector
+from mizzen.kube.api import JSON, WELL_KNOWN, Api, ApiError, Resource, Selector
 from mizzen.kube.config import Target
 from mizzen.kube.http import HttpApi
 from mizzen.kube.informer import Informer
-from mizzen.kube.reflector import Change
+from mizzen.kube.reflector import Change, same_revision
 
 log = logging.getLogger("mizzen.node")
 
@@ -244,9 +244,10 @@ async def run(paths: ClusterPaths) -> None:
 
 async def _serve_until_over(parts: Parts, box: Box, workers: Workers, inventory: Inventory) -> None:
     pods = Informer(parts.api, WELL_KNOWN.pods, selector=Selector(fields=f"spec.nodeName={NODE_NAME}"))
-    sources = [Informer(parts.api, kind) for kind in (WELL_KNOWN.configmaps, WELL_KNOWN.secrets)]
+    kinds = (WELL_KNOWN.configmaps, WELL_KNOWN.secrets)
+    sources = [Informer(parts.api, kind, same=same_revision, reduce=partial(_that_it_is, kind)) for kind in kinds]
     for informer in sources:
-        informer.subscribe(_with_kind(informer, workers))
+        informer.subscribe(workers.sources_changed)
     background = [parts.recorder.run(), registration.heartbeat(parts.api), parts.services.run(), parts.policies.run()]
     background += [informer.run() for informer in sources]
     background += _neighbours(parts, box)
@@ -269,14 +270,10 @@ async def _serve_until_over(parts: Parts, box: Box, workers: Workers, inventory:
     await parts.api.close()
 
 
-def _with_kind(informer: Informer, workers: Workers) -> Callable[[Sequence[Change]], None]:
-    """List items carry no kind of their own."""
-
-    def changed(changes: Sequence[Change]) -> None:
-        kind = informer.resource.kind
-        workers.sources_changed([Change(each.key, each.old, {**each.latest, "kind": kind}) for each in changes])
-
-    return changed
+def _that_it_is(resource: Resource, obj: JSON) -> JSON:
+    """Which version of a ConfigMap or Secret there is: what is in it is read by who needs it, when that is needed."""
+    names = ("namespace", "name", "uid", "resourceVersion")
+    return {"kind": resource.kind, "metadata": {name: obj["metadata"][name] for name in names}}
 
 
 def _neighbours(parts: Parts, box: Box) -> list[Coroutine[Any, Any, None]]:
