@@ -1,18 +1,26 @@
-"""The embedded API server with durability on: writes, lists, watch fan-out, and a Pod until it runs."""
+"""The embedded API server with durability on: writes, lists, watch fan-out, and a Pod until it runs; the same among
+many objects.
+
+Creates are those of a server that has just started, as the first thousand find it, and the next.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import time
+from collections.abc import Sequence
 
 from measuring import Row, percentile, spread, tell
+from node import weights
 from private_cluster import Machine, machine
 
-from mizzen.kube.api import WELL_KNOWN, Selector
+from mizzen.kube.api import WELL_KNOWN, AlreadyExists, Selector
 from mizzen.kube.http import HttpApi
 
 NAMESPACE = "default"
+MANY = 10_000
 JSON = dict[str, object]
 
 
@@ -20,20 +28,66 @@ def config_map(name: str) -> JSON:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": "x" * 1024}}
 
 
-async def creates(own: Machine, count: int, connections: int) -> float:
+async def creates(own: Machine, names: Sequence[str], connections: int) -> float:
     """Per second, each from a client of its own that waits for every answer."""
     clients = [HttpApi.from_kubeconfig(own.kubeconfig) for _ in range(connections)]
 
     async def work(number: int, api: HttpApi) -> None:
-        for each in range(number, count, connections):
-            await api.create(WELL_KNOWN.configmaps, config_map(f"c-{each}"), NAMESPACE)
+        for name in names[number::connections]:
+            await api.create(WELL_KNOWN.configmaps, config_map(name), NAMESPACE)
 
-    await asyncio.gather(*(api.list(WELL_KNOWN.configmaps, NAMESPACE) for api in clients))
+    await asyncio.gather(*(api.get(WELL_KNOWN.namespaces, NAMESPACE) for api in clients))
     start = time.perf_counter()
     await asyncio.gather(*(work(number, api) for number, api in enumerate(clients)))
     took = time.perf_counter() - start
     await asyncio.gather(*(api.close() for api in clients))
-    return count / took
+    return len(names) / took
+
+
+async def pages(api: HttpApi, size: int) -> list[float]:
+    """Seconds of each page of the whole collection, read once, while somebody else writes into it."""
+    found, seen, token = [], 0, ""
+    while True:
+        start = time.perf_counter()
+        path = f"{WELL_KNOWN.configmaps.path(NAMESPACE)}?limit={size}&continue={token}"
+        page = await api.raw("GET", path)
+        found.append(time.perf_counter() - start)
+        seen += len(page["items"])
+        token = page["metadata"].get("continue", "")
+        if not token:
+            break
+        assert page["metadata"]["remainingItemCount"] > 0
+        await api.create(WELL_KNOWN.configmaps, config_map(f"between-{len(found)}-{time.time_ns()}"), NAMESPACE)
+    assert seen >= MANY
+    return found
+
+
+async def first_sight(api: HttpApi) -> float:
+    """Seconds until a watch from the present state has told of every object."""
+    start = time.perf_counter()
+    seen = 0
+    async for event in api.watch(WELL_KNOWN.configmaps, NAMESPACE):
+        seen += event.type == "ADDED"
+        if seen >= MANY:
+            break
+    return time.perf_counter() - start
+
+
+async def among_many(own: Machine, api: HttpApi) -> list[Row]:
+    await creates(own, [f"m-{number}" for number in range(MANY)], 16)
+    rate = await creates(own, [f"n-{number}" for number in range(1000)], 16)
+    read = await pages(api, 500)
+    listed = [one * 1e3 for one in await lists(api, 5)]
+    sizes = weights(own)
+    return [
+        Row(f"creates among {MANY:,}", rate, "/s"),
+        Row("a list of them in pages of 500, with a write between pages", sum(read) * 1e3, "ms"),
+        *spread("one of these pages", read),
+        Row("a list of them at once, p50", percentile(listed, 0.5), "ms"),
+        Row("a watch that begins with them", await first_sight(api) * 1e3, "ms"),
+        *spread(f"write to each of 100 watchers, among {MANY:,}", await fan_out(api, 100, 20)),
+        *(Row(f"{name} then (PSS)", sizes[name], "MB") for name in ("API server and controllers", "node")),
+    ]
 
 
 async def lists(api: HttpApi, rounds: int) -> list[float]:
@@ -56,7 +110,8 @@ async def fan_out(api: HttpApi, watchers: int, rounds: int) -> list[float]:
             if event.type != "BOOKMARK":
                 seen.put_nowait((event.object["data"].get("round", ""), time.perf_counter()))
 
-    await api.create(WELL_KNOWN.configmaps, config_map("watched"), NAMESPACE)
+    with contextlib.suppress(AlreadyExists):
+        await api.create(WELL_KNOWN.configmaps, config_map("watched"), NAMESPACE)
     tasks = [asyncio.create_task(watch()) for _ in range(watchers)]
     for _ in tasks:
         await seen.get()
@@ -92,15 +147,18 @@ async def pod_starts(api: HttpApi, rounds: int) -> list[float]:
 
 
 async def measured(own: Machine, asked: argparse.Namespace) -> list[Row]:
-    rate = await creates(own, asked.creates, 16)
+    cold = await creates(own, [f"c-{number}" for number in range(asked.creates)], 16)
     api = HttpApi.from_kubeconfig(own.kubeconfig)
     try:
         listed = [one * 1e3 for one in await lists(api, 20)]
+        warm = await creates(own, [f"d-{number}" for number in range(asked.creates)], 16)
         return [
-            Row("creates of 1 KB ConfigMaps from 16 connections", rate, "/s"),
-            Row(f"list of {asked.creates:,} objects, p50", percentile(listed, 0.5), "ms"),
-            *spread("write to each of 100 watchers", await fan_out(api, 100, 20)),
+            Row("creates of 1 KB ConfigMaps from 16 connections", cold, "/s", 1000, at_least=True),
+            Row("the next as many", warm, "/s", 1000, at_least=True),
+            Row(f"list of {asked.creates:,} objects, p50", percentile(listed, 0.5), "ms", 30),
+            *spread("write to each of 100 watchers", await fan_out(api, 100, 20), 20),
             *spread("Pod created until Running", await pod_starts(api, 10)),
+            *await among_many(own, api),
         ]
     finally:
         await api.close()
