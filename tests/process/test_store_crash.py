@@ -69,7 +69,7 @@ async def check(path: Path, kept: set[str], removed: set[str]) -> int:
     assert all(entry.revision <= revision for entry in present.values())
     told = store.subscribe("things", "n", store.oldest).pending
     assert [each.revision for each in told] == sorted({each.revision for each in told})
-    past = {entry.key: entry for entry in store.entries_at("things", "n", store.oldest)}
+    past = {entry.key: entry for entry in store.at(store.oldest, "things", "n").entries()}
     for event in told:
         before = past.pop(event.entry.key, None)
         assert (event.previous and event.previous.raw) == (before and before.raw)
