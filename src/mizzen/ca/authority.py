@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from ipaddress import ip_address
 from itertools import pairwise
 from typing import TypeAlias
@@ -60,7 +61,7 @@ class KeyKind:
 DEFAULT_KEY = KeyKind()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Root:
     """A certificate that signs, and its key: self-signed (Secret `istio-ca-secret`), or plugged in (`cacerts`)."""
 
@@ -76,7 +77,7 @@ class Root:
         """What peers are checked against."""
         return self.roots or (self.certificate,)
 
-    @property
+    @cached_property
     def anchors(self) -> tuple[x509.Certificate, ...]:
         """Those of `trusted` that what is signed here leads to."""
         above = x509.load_pem_x509_certificates(self.chain.encode()) if self.chain else []
@@ -86,7 +87,11 @@ class Root:
     @property
     def key_id(self) -> str:
         """Of the key that signs, in hexadecimal: leaves name it as their authority's."""
-        return x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()).digest.hex()
+        return self.key_identifier.hex()
+
+    @cached_property
+    def key_identifier(self) -> bytes:
+        return x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()).digest
 
     @classmethod
     def plugged_in(cls, certificate: bytes, key: bytes, chain: bytes, roots: bytes) -> Root:
@@ -195,7 +200,20 @@ def sign_workload(
     serial: int,
     workload: Workload | None = None,
 ) -> tuple[str, ...]:
-    """The leaf and the issuers below the roots, each as PEM. Raises BadRequest.
+    """The leaf and the issuers below the roots, each as PEM. Raises BadRequest."""
+    return with_chain(root, workload_leaf(root, csr_pem, identity, now, validity, serial, workload))
+
+
+def workload_leaf(
+    root: Root,
+    csr_pem: bytes,
+    identity: Identity,
+    now: datetime,
+    validity: timedelta,
+    serial: int,
+    workload: Workload | None = None,
+) -> x509.Certificate:
+    """Raises BadRequest.
 
     Names and extensions that the request asks for are ignored: `identity` and `workload` come from whoever
     authenticated the caller. The subject says what runs there, for telemetry; it is nobody's identity. Where it is
@@ -204,7 +222,11 @@ def sign_workload(
     if not timedelta(0) < validity <= LONGEST_WORKLOAD_VALIDITY:
         raise BadRequest(f"a workload certificate is valid for at most {LONGEST_WORKLOAD_VALIDITY.days} days")
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
-    leaf = _leaf(root, _subject(workload), _requested_key(csr_pem), now, validity, serial, names)
+    return _leaf(root, _subject(workload), _requested_key(csr_pem), now, validity, serial, names)
+
+
+def with_chain(root: Root, leaf: x509.Certificate) -> tuple[str, ...]:
+    """The leaf and the issuers below the roots, each as PEM."""
     return (_pem(leaf), root.chain) if root.chain else (_pem(leaf),)
 
 
@@ -281,7 +303,7 @@ def _leaf(
 ) -> x509.Certificate:
     until = min(now + validity, root.certificate.not_valid_after_utc)
     uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-    issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key())
+    issuer_key = x509.AuthorityKeyIdentifier(root.key_identifier, None, None)
     unsigned = _certificate(subject, root.certificate.subject, key, (now - BACKDATED, until), serial)
     unsigned = unsigned.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     unsigned = unsigned.add_extension(_key_usage(signs_certificates=False), critical=True)

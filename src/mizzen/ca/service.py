@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import grpc
 from cryptography import x509
 
-from mizzen.ca.authority import WORKLOAD_VALIDITY, BadRequest, fingerprint, join, sign_workload
+from mizzen.ca.authority import WORKLOAD_VALIDITY, BadRequest, fingerprint, join, with_chain, workload_leaf
 from mizzen.ca.messages import CA_SERVICE, TRUSTED_ROOTS, IstioCertificateRequest, IstioCertificateResponse
 from mizzen.ca.spiffe import Caller
 from mizzen.ca.succession import Succession
@@ -61,10 +61,10 @@ def certificate_service(
         _refuse_what_is_not_honoured(asked)
         caller = await authenticate(_bearer_token(context))
         current = authority()
-        chain = _sign(current, request, caller)
-        await told(_issued(chain[0], current, caller, asked))
+        leaf = _sign(current, request, caller)
+        await told(_issued(leaf, current, caller, asked))
         log.info("signed a certificate for %s", caller.identity)
-        return IstioCertificateResponse(cert_chain=(*chain, join(current.trusted)))
+        return IstioCertificateResponse(cert_chain=(*with_chain(current.signing, leaf), join(current.trusted)))
 
     method = grpc.unary_unary_rpc_method_handler(
         _with_status(create_certificate),
@@ -74,15 +74,15 @@ def certificate_service(
     return grpc.method_handlers_generic_handler(CA_SERVICE, {"CreateCertificate": method})
 
 
-def _sign(authority: Succession, request: Any, caller: Caller) -> tuple[str, ...]:
+def _sign(authority: Succession, request: Any, caller: Caller) -> x509.Certificate:
     asked = timedelta(seconds=request.validity_duration) if request.validity_duration else WORKLOAD_VALIDITY
     now = datetime.now(UTC)
     serial = x509.random_serial_number()
-    return sign_workload(authority.signing, request.csr.encode(), caller.identity, now, asked, serial, caller.workload)
+    return workload_leaf(authority.signing, request.csr.encode(), caller.identity, now, asked, serial, caller.workload)
 
 
-def _issued(leaf: str, authority: Succession, caller: Caller, asked: dict[str, str]) -> Issued:
-    until = x509.load_pem_x509_certificate(leaf.encode()).not_valid_after_utc
+def _issued(leaf: x509.Certificate, authority: Succession, caller: Caller, asked: dict[str, str]) -> Issued:
+    until = leaf.not_valid_after_utc
     said = asked.get(TRUSTED_ROOTS, "").split(",")
     trusts = frozenset(map(fingerprint, authority.trusted)).intersection(said)
     return Issued(caller, authority.signing.key_id, until, until - datetime.now(UTC), trusts)

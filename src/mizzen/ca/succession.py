@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from cryptography import x509
@@ -40,7 +41,7 @@ class Standing:
     renewed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Succession:
     """Who signs, who will, and who did. Times are aware."""
 
@@ -58,7 +59,7 @@ class Succession:
             return "spreading"
         return "retiring" if self.retired else "steady"
 
-    @property
+    @cached_property
     def trusted(self) -> tuple[x509.Certificate, ...]:
         """Each once. The first are of who signs: so workloads see in the published roots that it is time to renew."""
         coming = self.successor.trusted if self.successor else ()

@@ -1,4 +1,4 @@
-"""Certificates for workloads: who asks, what is signed and remembered, and when an authority may follow another."""
+"""Certificates for workloads: what is signed and remembered, and when an authority may follow another."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from datetime import timedelta
 import grpc
 
 from mizzen.api.core import Pod
-from mizzen.api.decode import convert
 from mizzen.ca.authority import WORKLOAD_VALIDITY
 from mizzen.ca.service import Issued, certificate_service
-from mizzen.ca.spiffe import Caller, Workload
 from mizzen.ca.succession import Standing, Succession
-from mizzen.ca.tokens import BoundPod, Unauthenticated, identify
 from mizzen.controlplane.authority import Authority, RootSettings
+from mizzen.controlplane.callers import Callers
 from mizzen.controlplane.ledger import Ledger, PodKey, standing
-from mizzen.kube.api import JSON, WELL_KNOWN, Api, NotFound
+from mizzen.kube.api import Api
 from mizzen.scope.snapshot import Snapshot
-from mizzen.scope.workloads import canonical_name, canonical_revision, workload_name
 
 PROXY = "istio-proxy"
 _SAME_LIFE = timedelta(minutes=5)
@@ -39,8 +36,8 @@ class Certificates:
     """The authority and the ledger of one istiod."""
 
     def __init__(self, api: Api, namespace: str, around: Surroundings, root: RootSettings) -> None:
-        self._api = api
         self._around = around
+        self._callers = Callers(api, around.snapshot)
         self.ledger = Ledger(api, namespace, self._exists)
         self.authority = Authority(api, namespace, lambda: self._snapshot.mesh.trust_domain, self._judge, root)
 
@@ -50,28 +47,7 @@ class Certificates:
 
     def service(self) -> grpc.GenericRpcHandler:
         """`CreateCertificate`."""
-        return certificate_service(lambda: self.authority.current, self._identify, self._note)
-
-    # Who asks
-
-    async def _identify(self, token: str) -> Caller:
-        async def review(body: JSON) -> JSON:
-            return await self._api.create(WELL_KNOWN.tokenreviews, body)
-
-        identity, bound = await identify(review, token, self._snapshot.mesh.trust_domain)
-        if bound is None:
-            return Caller(identity)
-        return Caller(identity, await self._workload(identity.namespace, bound), bound.name)
-
-    async def _workload(self, namespace: str, bound: BoundPod) -> Workload:
-        """What runs in the Pod. The API server is asked, not our watch: labels count as they are at this moment."""
-        try:
-            pod = convert(await self._api.get(WELL_KNOWN.pods, bound.name, namespace), Pod)
-        except NotFound as error:
-            raise Unauthenticated(f"the token is of Pod {bound.name}.{namespace}, which is gone") from error
-        if bound.uid and pod.metadata.uid != bound.uid:
-            raise Unauthenticated(f"the token is of an earlier Pod {bound.name}.{namespace}")
-        return attested(self._snapshot, pod)
+        return certificate_service(lambda: self.authority.current, self._callers.identify, self._note)
 
     # What is remembered
 
@@ -97,9 +73,3 @@ class Certificates:
 
 def has_proxy(pod: Pod) -> bool:
     return any(one.name == PROXY for one in (*pod.spec.containers, *pod.spec.init_containers))
-
-
-def attested(snapshot: Snapshot, pod: Pod) -> Workload:
-    """What certificates say beside the identity."""
-    name, labels = workload_name(snapshot, pod), pod.metadata.labels
-    return Workload(name, pod.metadata.namespace, canonical_name(labels, name), canonical_revision(labels))
