@@ -94,7 +94,7 @@ def story(path: Path) -> Story:
             [
                 *services(told.get("services", {})),
                 *secrets(told.get("secrets", {})),
-                *readers(told.get("readers", {})),
+                *readers(told.get("readers", {f"default.{namespace}": "gateway" in teller})),
                 *objects(told.get("given", "")),
             ]
         ),

@@ -34,6 +34,15 @@ def world(text: str, namespace: str = "default") -> Snapshot:
     return Snapshot.of(objects(text, namespace))
 
 
+MAY_LIST_SECRETS = """
+---
+kind: SecretReader
+metadata: {name: default, namespace: istio-system}
+allowed: true
+"""
+"""Pods of the gateway's namespace that name no service account."""
+
+
 @cache
 def cases(name: str) -> list[dict[str, Any]]:
     """Entries of a case file; one skipped parameter when the file is not at hand."""

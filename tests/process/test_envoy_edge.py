@@ -27,7 +27,7 @@ from mizzen.ca.authority import Root, new_root, sign_serving
 from mizzen.envoy.resources import Resources
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.view import Proxy
-from stories import Scopes, objects, scopes, world
+from stories import Scopes, objects, readers, scopes, world
 
 pytestmark = pytest.mark.process
 
@@ -137,7 +137,7 @@ class Edge:
         assert await self._envoy.refusals(self._told("".join(given))) == []
 
     def _told(self, given: str) -> Resources:
-        snapshot = Snapshot.of(objects(given))
+        snapshot = Snapshot.of([*objects(given), *readers({"default.istio-system": True})])
         found = scopes(snapshot, GATEWAY, gateway=True).gateway
         assert found is not None
         here = replace(found, servers=tuple(replace(each, port=self.port) for each in found.servers))

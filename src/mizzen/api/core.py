@@ -12,6 +12,8 @@ from msgspec import field
 from mizzen.api.base import Metadata, Model, Object, Resource
 
 IntOrString: TypeAlias = int | str
+DEFAULT_ACCOUNT = "default"
+"""The service account of Pods that name none."""
 
 
 class ServicePort(Model):
@@ -136,6 +138,11 @@ class PodStatus(Model):
 class Pod(Resource):
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+    @property
+    def account(self) -> str:
+        """The service account it runs as."""
+        return self.spec.service_account_name or DEFAULT_ACCOUNT
 
 
 class PodTemplateSpec(Model):

@@ -112,6 +112,7 @@ class ControlPlane:
         self._pace = Pace()
         self._judgeable = asyncio.Event()
         self.fleet.refusals_changed = self._judgeable.set
+        self.fleet.accounts_changed = self._want_rights
         self._injector: tuple[object, InjectorSettings] | None = None
 
     async def run(self) -> None:
@@ -257,8 +258,11 @@ class ControlPlane:
         changed = after is not self.snapshot
         self.snapshot = self.fleet.views.snapshot = after
         self._keys.want(key_sources(after.table(RequestAuthentication)))
-        self._rights.want(secret_readers(after))
+        self._want_rights()
         return changed
+
+    def _want_rights(self) -> None:
+        self._rights.want(secret_readers(self.snapshot) | self.fleet.accounts)
 
 
 def _spare_the_collector() -> None:

@@ -12,24 +12,27 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from mizzen.ads.server import Refused, Stream
 from mizzen.ads.store import Store
 from mizzen.ads.target import Layers
+from mizzen.api.base import Resource
 from mizzen.api.core import Pod
 from mizzen.ca.spiffe import Identity
 from mizzen.controlplane.histogram import Histogram
 from mizzen.controlplane.push import Touched
 from mizzen.controlplane.refusals import Refusal
+from mizzen.controlplane.rights import Account
 from mizzen.controlplane.views import View, Views
-from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.snapshot import SecretReader, Snapshot
 from mizzen.scope.view import Proxy
 
+R = TypeVar("R", bound=Resource)
 log = logging.getLogger(__name__)
 
-POD_SEEN_WITHIN = 5.0
-"""Seconds that a proxy may be ahead of our watch of its Pod."""
+KNOWN_WITHIN = 5.0
+"""Seconds that a proxy may be ahead of our watch of its Pod, and of the API server's answer to whether it gets keys."""
 KINDS = ("sidecar", "router")
 
 
@@ -66,6 +69,9 @@ class Fleet:
         self.pushes = 0
         self.refusals_changed: Callable[[], None] = lambda: None
         """Called when a proxy refuses something, or no longer does."""
+        self.accounts_changed: Callable[[], None] = lambda: None
+        """Called when `accounts` says something else."""
+        self._gateways: dict[Stream, Account] = {}
         self._changes: list[_Change] = []
         self._moved = asyncio.Event()
         self._rest = asyncio.Event()
@@ -84,6 +90,8 @@ class Fleet:
         pod = await self._pod(namespace, name)
         mesh = self.views.snapshot.mesh
         _require_identity(stream.identities, namespace, pod, (mesh.trust_domain, *mesh.trust_domain_aliases))
+        if kind == "router":
+            await self._right_known(stream, (namespace, pod.account))
         proxy = _proxy(pod, address, _has_ipv6(stream.node.metadata, address))
         member = Connected(stream, proxy, kind, self.views.of(proxy, kind), time.time())
         self.views.enter(member.views)
@@ -92,16 +100,39 @@ class Fleet:
         log.info("proxy %s connected", stream.node.id)
 
     async def _pod(self, namespace: str, name: str) -> Pod:
-        deadline = time.monotonic() + POD_SEEN_WITHIN
-        while (pod := self.views.snapshot.get(Pod, namespace, name)) is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise Refused(f"there is no Pod {name} in namespace {namespace}")
-            try:
-                await asyncio.wait_for(self._moved.wait(), left)
-            except TimeoutError:
-                continue
+        pod = await self._known(Pod, namespace, name)
+        if pod is None:
+            raise Refused(f"there is no Pod {name} in namespace {namespace}")
         return pod
+
+    async def _right_known(self, stream: Stream, account: Account) -> None:
+        """Without it a gateway would be told to refuse TLS, and a moment later of its certificates."""
+        self._gateways[stream] = account
+        self.accounts_changed()
+        try:
+            await self._known(SecretReader, *account)
+        except asyncio.CancelledError:
+            self._forget(stream)
+            raise
+
+    async def _known(self, kind: type[R], namespace: str, name: str) -> R | None:
+        """The object, as soon as the snapshot has it; None if that takes too long."""
+        deadline = time.monotonic() + KNOWN_WITHIN
+        while (found := self.views.snapshot.get(kind, namespace, name)) is None:
+            try:
+                await asyncio.wait_for(self._moved.wait(), deadline - time.monotonic())
+            except TimeoutError:
+                break
+        return found
+
+    @property
+    def accounts(self) -> frozenset[Account]:
+        """Service accounts of the gateways that are here or coming: keys are for who may list Secrets."""
+        return frozenset(self._gateways.values())
+
+    def _forget(self, stream: Stream) -> None:
+        if self._gateways.pop(stream, None) is not None:
+            self.accounts_changed()
 
     def acknowledged(self, stream: Stream) -> None:
         member = self.connected.get(stream)
@@ -123,6 +154,7 @@ class Fleet:
     def leave(self, stream: Stream) -> None:
         member = self.connected.pop(stream)
         self.views.leave(member.views)
+        self._forget(stream)
         self._settled(member, None)
         if member.refused:
             self.refusals_changed()
@@ -203,8 +235,7 @@ def _has_ipv6(metadata: Mapping[str, Any], address: str) -> bool:
 
 def _require_identity(identities: tuple[str, ...], namespace: str, pod: Pod, trust_domains: tuple[str, ...]) -> None:
     """The certificate must be that of the Pod's service account, in the mesh's domain or an alias. Raises Refused."""
-    account = pod.spec.service_account_name or "default"
-    possible = [str(Identity(domain, namespace, account)) for domain in trust_domains]
+    possible = [str(Identity(domain, namespace, pod.account)) for domain in trust_domains]
     if not set(possible) & set(identities):
         expected = possible[0]
         shown = ", ".join(identities) or "no identity"

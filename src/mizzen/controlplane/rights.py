@@ -23,7 +23,8 @@ REFRESH = 10.0
 class SecretRights:
     """`want` says which accounts matter now; `tell` hears of every one whose right is other than before.
 
-    An account about which nothing can be learned has no right.
+    An account about which nothing was ever learned has no right. While the API server cannot be asked, its last answer
+    counts, like everything else that it said.
     """
 
     def __init__(self, api: Api, tell: Callable[[Change], None]) -> None:
@@ -44,7 +45,7 @@ class SecretRights:
             self._changed.clear()
             for gone in self._known.keys() - self._wanted:
                 self._tell(absent(self._known.pop(gone)))
-            for account in sorted(self._wanted):
+            for account in sorted(self._wanted, key=lambda one: (one in self._known, one)):
                 await self._ask(account)
             try:
                 await asyncio.wait_for(self._changed.wait(), REFRESH if self._wanted else None)
@@ -58,7 +59,8 @@ class SecretRights:
             allowed = bool((answer.get("status") or {}).get("allowed"))
         except ApiError as error:
             log.warning("cannot ask whether %s.%s may read Secrets: %s", name, namespace, error)
-            allowed = False
+            before = self._known.get(account)
+            allowed = before is not None and before.allowed
         found = SecretReader(metadata=Metadata(name=name, namespace=namespace), allowed=allowed)
         if self._known.get(account) != found:
             self._known[account] = found

@@ -38,6 +38,7 @@ def gateway_objects(kind: str, name: str, namespace: str, values: InstallValues,
             "metadata": metadata,
             "spec": _deployment(kind, name, namespace, own, settings),
         },
+        *_reader_of_secrets(metadata, account["name"]),
         *([_autoscaler(metadata)] if own.autoscale_enabled else []),
         {
             "apiVersion": "policy/v1",
@@ -47,6 +48,23 @@ def gateway_objects(kind: str, name: str, namespace: str, values: InstallValues,
         },
     ]
     return [labelled(one, _COMPONENTS[kind]) for one in objects]
+
+
+def _reader_of_secrets(metadata: JSON, account: str) -> list[JSON]:
+    """istiod gives certificates out of Secrets only to whose service account may list them."""
+    group, named = "rbac.authorization.k8s.io", {**metadata, "name": f"{metadata['name']}-sds"}
+    rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "watch", "list"]}
+    subject = {"kind": "ServiceAccount", "name": account}
+    return [
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": named, "rules": [rule]},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": named,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": named["name"]},
+            "subjects": [subject],
+        },
+    ]
 
 
 def _service_metadata(metadata: JSON, own: GatewayValues) -> JSON:

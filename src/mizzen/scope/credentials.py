@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mizzen.api.core import Secret
 from mizzen.api.networking import ServerTLSSettings
 from mizzen.scope.model import Credential
+from mizzen.scope.snapshot import SecretReader, Snapshot, by_namespace
 
 CA_SUFFIX = "-cacert"
 KEYS = frozenset({"tls.crt", "tls.key", "ca.crt", "ca.crl", "cert", "key", "cacert", "crl"})
@@ -31,14 +32,20 @@ class Unusable(ValueError):
 
 
 class Secrets:
-    """The Secrets of one namespace."""
+    """The Secrets of one namespace for a service account there, which gets keys only if it may list them, as in Istio.
 
-    def __init__(self, namespace: str, *secrets: Secret) -> None:
+    Authorities are no secret. `reader` is None while the API server has not been asked about the account.
+    """
+
+    def __init__(self, namespace: str, account: str, reader: SecretReader | None, *secrets: Secret) -> None:
         self.namespace = namespace
+        self._account = account
+        self._reader = reader
         self._by_name: Mapping[str, Secret] = {secret.name: secret for secret in secrets}
 
     def certificate(self, field: str, name: str) -> Credential:
         """Raises Unusable."""
+        self._require_right(field)
         secret = self._by_name.get(name)
         if secret is None:
             raise Unusable(
@@ -52,6 +59,17 @@ class Secrets:
             raise Unusable(field, f"Secret {name} in namespace {self.namespace} cannot be used: {wrong}")
         return Credential(name=f"kubernetes://{name}", certificate=certificate, key=key)
 
+    def _require_right(self, field: str) -> None:
+        who = f"ServiceAccount {self._account}"
+        if self._reader is None:
+            raise Unusable(field, f"Whether {who} may list Secrets in namespace {self.namespace} is not known yet")
+        if not self._reader.allowed:
+            raise Unusable(
+                field,
+                f"{who} may not list Secrets in namespace {self.namespace}, so its Pods do not get one; a Role and "
+                "RoleBinding allow it",
+            )
+
     def roots(self, field: str, name: str) -> Credential:
         """Authorities for `name`: of the Secret `NAME-cacert`, else of the Secret itself. Raises Unusable."""
         own, beside = self._by_name.get(name), self._by_name.get(name + CA_SUFFIX)
@@ -63,6 +81,12 @@ class Secrets:
             entry = "ca.crt" if secret.type == "kubernetes.io/tls" else "ca.crt or cacert"
             raise Unusable(field, f"Secret {secret.name} in {self.namespace} holds no authority under {entry}: {wrong}")
         return Credential(name=f"kubernetes://{name}{CA_SUFFIX}", roots=found, crl=_entry(secret, "ca.crl", "crl"))
+
+
+def secrets_for(snapshot: Snapshot, namespace: str, account: str) -> Secrets:
+    """The same object as before when neither a Secret of the namespace nor the account's right changed."""
+    own = snapshot.table(Secret).grouped(by_namespace).get(namespace, ())
+    return snapshot.memo(Secrets, namespace, account, snapshot.get(SecretReader, namespace, account), *own)
 
 
 def credentials(tls: ServerTLSSettings, secrets: Secrets) -> tuple[tuple[Credential, ...], Credential | None]:

@@ -166,6 +166,6 @@ def behind(snapshot: Snapshot, service: MeshService) -> tuple[frozenset[str], fr
         for entry in one.endpoints:
             pod = _pod(snapshot, service.namespace, entry)
             if pod is not None:
-                accounts.add(pod.spec.service_account_name or "default")
+                accounts.add(pod.account)
             plain.update(port for port, number in ports if pod is None or not takes_mtls(snapshot, pod, number))
     return frozenset(accounts), frozenset(plain)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from mizzen.api.authorization import AuthorizationPolicy, RequestAuthentication
 from mizzen.api.base import Model, Problem
+from mizzen.api.core import DEFAULT_ACCOUNT
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import (
     ConsistentHashLB,
@@ -407,6 +408,8 @@ class InboundView(Model):
 class GatewayView(Model):
     namespace: str
     labels: tuple[tuple[str, str], ...]
+    account: str = DEFAULT_ACCOUNT
+    """The service account of the proxy's Pod."""
     container_ports: tuple[tuple[str, int], ...] = ()
     """Named container ports, for targetPorts given by name."""
     drained: str = ""

@@ -1,8 +1,9 @@
 """Certificates for TLS that a proxy begins: `credentialName` in DestinationRules.
 
 https://istio.io/latest/docs/reference/config/networking/destination-rule/#ClientTLSSettings
-The Secret is one of the proxy's own namespace. A sidecar takes it only by a rule with a workloadSelector, and only when
-its Pod's service account may read Secrets there: a rule must not hand out what the workload could not get by itself.
+The Secret is one of the proxy's own namespace, and a key is handed out only to whose service account may list Secrets
+there: a rule must not give what the workload could not get by itself. A sidecar takes one only by a rule with a
+workloadSelector.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Iterable, Iterator
 from msgspec.structs import replace
 
 from mizzen.api.base import Model, Problem
-from mizzen.api.core import Pod, Secret
+from mizzen.api.core import Pod
 from mizzen.api.networking import ClientTLSSettings, DestinationRule
-from mizzen.scope.credentials import Secrets, Unusable, bare
+from mizzen.scope.credentials import Secrets, Unusable, bare, secrets_for
 from mizzen.scope.destination_rules import asks_for_credentials
 from mizzen.scope.model import Credential, Originated, Subset
 from mizzen.scope.problems import problem
-from mizzen.scope.snapshot import SecretReader, Snapshot, by_namespace
+from mizzen.scope.snapshot import Snapshot, by_namespace
 
 _TLS = ("SIMPLE", "MUTUAL")
 REFUSED = Originated(refused=True)
@@ -36,8 +37,8 @@ class Asker(Model):
     """Whose clusters they are."""
 
     namespace: str
-    account: str = ""
-    """Of a sidecar's Pod; empty: a gateway, whose namespace's Secrets are there for it."""
+    account: str
+    sidecar: bool = False
 
 
 def origination(snapshot: Snapshot, subsets: tuple[Subset, ...], asker: Asker) -> Origination:
@@ -46,10 +47,8 @@ def origination(snapshot: Snapshot, subsets: tuple[Subset, ...], asker: Asker) -
     asking = tuple(one for one in subsets if _credential(one))
     if not asking:
         return memo(_untouched, subsets)
-    own = snapshot.table(Secret).grouped(by_namespace).get(asker.namespace, ())
-    secrets = memo(Secrets, asker.namespace, *own)
-    reader = snapshot.get(SecretReader, asker.namespace, asker.account) if asker.account else None
-    found = tuple(memo(_one, one, _rule(snapshot, one), secrets, reader, asker.account) for one in asking)
+    secrets = secrets_for(snapshot, asker.namespace, asker.account)
+    found = tuple(memo(_one, one, _rule(snapshot, one), secrets, asker.sidecar) for one in asking)
     return memo(_together, subsets, *found)
 
 
@@ -77,13 +76,11 @@ def _rule(snapshot: Snapshot, subset: Subset) -> DestinationRule | None:
     return snapshot.get(DestinationRule, source.namespace, source.name) if source else None
 
 
-def _one(
-    subset: Subset, rule: DestinationRule | None, secrets: Secrets, reader: SecretReader | None, account: str
-) -> Origination:
+def _one(subset: Subset, rule: DestinationRule | None, secrets: Secrets, sidecar: bool) -> Origination:
     assert subset.policy is not None and subset.policy.tls is not None, "it names a credential"
     try:
-        if account:
-            _may_have(rule, reader, account, secrets.namespace)
+        if sidecar:
+            _require_selector(rule)
         certificate, roots = _credentials(subset.policy.tls, secrets)
     except Unusable as error:
         found = (_refused(rule, subset, error),) if rule else ()
@@ -95,21 +92,11 @@ def _one(
     )
 
 
-def _may_have(rule: DestinationRule | None, reader: SecretReader | None, account: str, namespace: str) -> None:
+def _require_selector(rule: DestinationRule | None) -> None:
     """Raises Unusable."""
-    field = "tls.credentialName"
     if rule is None or rule.spec.workload_selector is None:
-        raise Unusable(field, "A sidecar takes a certificate from a Secret only by a rule with a workloadSelector")
-    if reader is None:
-        raise Unusable(
-            field, f"Whether ServiceAccount {account} may read Secrets in namespace {namespace} is not known yet"
-        )
-    if not reader.allowed:
-        raise Unusable(
-            field,
-            f"ServiceAccount {account} may not list Secrets in namespace {namespace}, so its Pods do not get one; a "
-            "Role and RoleBinding allow it",
-        )
+        reason = "A sidecar takes a certificate from a Secret only by a rule with a workloadSelector"
+        raise Unusable("tls.credentialName", reason)
 
 
 def _credentials(tls: ClientTLSSettings, secrets: Secrets) -> tuple[Credential | None, Credential | None]:
@@ -131,7 +118,7 @@ def _refused(rule: DestinationRule, subset: Subset, error: Unusable) -> Problem:
 def secret_readers(snapshot: Snapshot) -> frozenset[tuple[str, str]]:
     """Namespaces and service accounts of sidecars that a rule gives certificates out of Secrets."""
     return frozenset(
-        (pod.metadata.namespace, pod.spec.service_account_name or "default")
+        (pod.metadata.namespace, pod.account)
         for rule in snapshot.table(DestinationRule)
         for pod in _selected(snapshot, rule)
     )

@@ -7,10 +7,9 @@ from itertools import chain
 
 from msgspec.structs import replace
 
-from mizzen.api.core import Secret
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import Gateway
-from mizzen.scope.credentials import Secrets
+from mizzen.scope.credentials import Secrets, secrets_for
 from mizzen.scope.drains import drain_mark
 from mizzen.scope.foreign import foreign_hosts, without_claimed
 from mizzen.scope.gateways import Answers, Served, servers
@@ -38,13 +37,11 @@ from mizzen.scope.outbound import Group
 from mizzen.scope.passing import passed_on
 from mizzen.scope.routes import ANYONE, AllRoutes, Client, Hashing, all_routes, mesh_routes
 from mizzen.scope.services import Catalog, MeshService, catalog, visible_services
-from mizzen.scope.snapshot import Snapshot, Table, by_namespace
+from mizzen.scope.snapshot import Snapshot, Table
 
 __all__ = ["gateway", "inbound", "outbound"]
 
 ANY_ADDRESS = "0.0.0.0"
-ANYBODY = "default"
-"""The service account of a sidecar where it does not matter who that is."""
 Labels = frozenset[tuple[str, str]]
 
 
@@ -57,7 +54,9 @@ def outbound(snapshot: Snapshot, view: OutboundView) -> OutboundScope:
     hashing = hash_policies(snapshot, view.namespace, labels)
     foreign = memo(foreign_hosts, routes, services, hashing, client if routes.asks_source else ANYONE)
     calls = origination(
-        snapshot, memo(_all_subsets, found), Asker(namespace=view.namespace, account=view.account or ANYBODY)
+        snapshot,
+        memo(_all_subsets, found),
+        Asker(namespace=view.namespace, account=view.account, sidecar=True),
     )
     return memo(_outbound_scope, found, foreign, calls, snapshot.mesh, view.ipv6)
 
@@ -67,8 +66,9 @@ def gateway(snapshot: Snapshot, view: GatewayView) -> GatewayScope:
     memo, labels = snapshot.memo, frozenset(view.labels)
     client = memo(_client, view.namespace, labels)
     own = memo(own_services, catalog(snapshot), view.namespace, labels)
-    secrets = memo(Secrets, view.namespace, *snapshot.table(Secret).grouped(by_namespace).get(view.namespace, ()))
-    calls = origination(snapshot, memo(_all_subsets, groups(snapshot, client, labels)), Asker(namespace=view.namespace))
+    secrets = secrets_for(snapshot, view.namespace, view.account)
+    asker = Asker(namespace=view.namespace, account=view.account)
+    calls = origination(snapshot, memo(_all_subsets, groups(snapshot, client, labels)), asker)
     served = memo(
         _served,
         memo,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mizzen.api.base import Model
-from mizzen.api.core import Pod
+from mizzen.api.core import DEFAULT_ACCOUNT, Pod
 from mizzen.scope.destination_rules import rulebook
 from mizzen.scope.drains import asked_of
 from mizzen.scope.model import GatewayView, InboundView, OutboundView
@@ -30,13 +30,12 @@ def outbound_view(snapshot: Snapshot, proxy: Proxy) -> OutboundView:
     rules = rulebook(snapshot).of(proxy.namespace)
     asked = mesh_routes(snapshot, proxy.namespace).labels | (rules.labels if rules else frozenset())
     kept = sorted((key, value) for key, value in proxy.labels.items() if key in asked)
-    account = _account(snapshot, proxy) if rules and rules.asks_accounts else ""
+    account = _account(snapshot.get(Pod, proxy.namespace, proxy.name)) if rules and rules.asks_accounts else ""
     return OutboundView(namespace=proxy.namespace, labels=tuple(kept), account=account, ipv6=proxy.ipv6)
 
 
-def _account(snapshot: Snapshot, proxy: Proxy) -> str:
-    pod = snapshot.get(Pod, proxy.namespace, proxy.name)
-    return (pod.spec.service_account_name if pod else "") or "default"
+def _account(pod: Pod | None) -> str:
+    return pod.account if pod else DEFAULT_ACCOUNT
 
 
 def inbound_view(snapshot: Snapshot, proxy: Proxy) -> InboundView:
@@ -54,6 +53,7 @@ def gateway_view(snapshot: Snapshot, proxy: Proxy) -> GatewayView:
     pod = snapshot.get(Pod, proxy.namespace, proxy.name)
     return GatewayView(
         namespace=proxy.namespace,
+        account=_account(pod),
         labels=tuple(sorted(proxy.labels.items())),
         container_ports=container_ports(pod),
         drained=asked_of(pod),

@@ -12,10 +12,10 @@ import pytest
 from mizzen.ca.authority import new_root, sign_serving
 from mizzen.scope.model import GatewayScope, GatewayView, Host, Protocol
 from mizzen.scope.resolve import gateway
-from worlds import cases, clusters, world
+from worlds import MAY_LIST_SECRETS, cases, clusters, world
 
 VIEW = GatewayView(namespace="istio-system", labels=(("istio", "ingressgateway"),))
-SERVICES = """
+BARE = """
 kind: Service
 metadata: {name: istio-ingressgateway, namespace: istio-system}
 spec:
@@ -27,6 +27,7 @@ kind: Service
 metadata: {name: web}
 spec: {clusterIP: 10.96.0.8, ports: [{port: 8000, name: http}]}
 """
+SERVICES = BARE + MAY_LIST_SECRETS
 
 
 def server(number: int, protocol: str, hosts: str, more: str = "") -> str:
@@ -143,6 +144,16 @@ def test_secrets_that_cannot_be_used_are_told(settings: str, given: str, says: s
     assert [[tls.refused for tls in one.tls] for one in scope.servers] == [[True]]
     assert scope.credentials == () and says in scope.problems[0].message
     assert KEY[40:80] not in scope.problems[0].message
+
+
+@pytest.mark.parametrize(
+    "right, says", [("", "is not known yet"), (MAY_LIST_SECRETS.replace("true", "false"), "may not list Secrets")]
+)
+def test_a_gateway_gets_keys_only_if_it_may_list_secrets(right: str, says: str) -> None:
+    scope = gateway(world(BARE + secure("mode: SIMPLE, credentialName: good") + GOOD + right), VIEW)
+    assert [[tls.refused for tls in one.tls] for one in scope.servers] == [[True]]
+    assert scope.credentials == () and f"ServiceAccount {VIEW.account} " in scope.problems[0].message
+    assert says in scope.problems[0].message
 
 
 def test_a_name_belongs_to_the_older_server_and_a_wrong_host_is_told_to_ask_again() -> None:

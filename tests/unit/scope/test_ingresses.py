@@ -12,7 +12,7 @@ from mizzen.scope.model import GatewayView
 from mizzen.scope.references import findings
 from mizzen.scope.resolve import gateway
 from mizzen.scope.snapshot import Snapshot, present
-from worlds import objects, world
+from worlds import MAY_LIST_SECRETS, objects, world
 
 VIEW = GatewayView(namespace="istio-system", labels=(("istio", "ingressgateway"),))
 CLASSES = """
@@ -106,7 +106,7 @@ def test_without_ingresses_nothing_is_translated() -> None:
 
 def test_what_is_wrong_with_its_gateway_is_said_of_the_ingress() -> None:
     tls = "tls: [{hosts: [plain.org]}, {hosts: [a.org], secretName: cert}], " + DEFAULT_BACKEND
-    (told,) = gateway(world(WEB + ingress(tls)), VIEW).problems
+    (told,) = gateway(world(WEB + MAY_LIST_SECRETS + ingress(tls)), VIEW).problems
     assert (told.kind, told.namespace, told.name, told.path) == ("Ingress", "default", "web", "spec.tls[1].secretName")
     assert "Secret cert is not in namespace istio-system" in told.message
 

@@ -26,12 +26,15 @@ spec: {containers: [{name: a}]}
 SLEEP = Proxy(namespace="default", name="sleep", labels={"app": "sleep"})
 
 
-def rule(selector: str = "workloadSelector: {matchLabels: {app: sleep}}, ") -> str:
+SELECTOR = "workloadSelector: {matchLabels: {app: sleep}}, "
+
+
+def rule(selector: str = SELECTOR, mode: str = "MUTUAL") -> str:
     return f"""
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {{name: bank}}
-spec: {{host: bank, {selector}trafficPolicy: {{tls: {{mode: MUTUAL, credentialName: client}}}}}}
+spec: {{host: bank, {selector}trafficPolicy: {{tls: {{mode: {mode}, credentialName: client}}}}}}
 {PODS}"""
 
 
@@ -64,6 +67,10 @@ def test_the_service_account_must_be_allowed_to_read_secrets(whole: Snapshot) ->
         whole.apply(present(reader(False)))
     )
     assert refusal(whole.apply(present(reader(True)))) == ""
+
+
+def test_authorities_are_no_secret() -> None:
+    assert refusal(mesh(rule(mode="SIMPLE"), client={"names": ["us"], "roots": True})) == ""
 
 
 def test_without_a_selector_no_sidecar_gets_it() -> None:
