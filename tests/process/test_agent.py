@@ -80,7 +80,7 @@ def agent(private_network, started, agent_root):
             "INSTANCE_IP": "127.0.0.1",
             "SERVICE_ACCOUNT": "web",
             "CA_ADDR": "localhost:15012",
-            "PROXY_CONFIG": '{"concurrency": 1}',
+            "PROXY_CONFIG": '{"concurrency": 1, "discoveryAddress": "localhost:15011"}',
             "MIZZEN_AGENT_ROOT": str(agent_root),
         }
         command = (sys.executable, "-m", "mizzen.agent.main", "proxy", "sidecar")

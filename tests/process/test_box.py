@@ -353,3 +353,14 @@ def test_mounts(node, tmp_path):
     assert found.startswith("contentcontent") and "Read-only" in found and "1024" in found
     assert (tmp_path / "new").exists()
     assert "Read-only" in node.output("n", "sh", "-c", "touch /new 2>&1", read_only_root=True)
+
+
+@as_root
+def test_a_device_that_a_container_makes_leads_nowhere(node, tmp_path):
+    """Root there may make one of the machine's disk."""
+    mounts = [Mount(source=str(tmp_path), target="/data"), Mount(target="/scratch")]
+    made = (
+        "for place in / /tmp/ /data/ /scratch/ /dev/ /dev/shm/; do mknod ${place}x c 1 3; (: > ${place}x) && echo open"
+    )
+    found = node.output("d", "sh", "-c", f"{made}; done; : > /dev/null && echo ok", mounts=mounts)
+    assert found.count("Permission denied") == 6 and "open" not in found and found.endswith("ok\n"), found

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mizzen import __version__
-from mizzen.agent.settings import ADMIN_PORT, CAPTURE_MARK, STATUS_PORT, XDS_PORT, Settings
+from mizzen.agent.settings import ADMIN_PORT, CAPTURE_MARK, STATUS_PORT, Settings
 
 HEALTH_PORT = 15021
 PROMETHEUS_PORT = 15090
@@ -161,7 +161,7 @@ def _sds_cluster(settings: Settings) -> dict[str, Any]:
 
 
 def _xds_cluster(settings: Settings) -> dict[str, Any]:
-    address = _socket_address(settings.istiod_host, XDS_PORT)
+    address = _socket_address(settings.istiod_host, settings.istiod_port)
     return {
         "name": "xds-grpc",
         "type": "STRICT_DNS",

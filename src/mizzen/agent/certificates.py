@@ -147,7 +147,10 @@ def reason(error: Exception) -> str:
 
 
 async def fetch_certificate(settings: Settings) -> KeyPair:
-    """One call to istiod, with token and roots as they are now: the node renews them. Raises AioRpcError, OSError."""
+    """One call to the authority, with token and roots as they are now: the node renews them.
+
+    Raises AioRpcError, OSError.
+    """
     key = new_key(settings.key)
     token = await asyncio.to_thread(Path(settings.paths.token).read_text)
     roots = await asyncio.to_thread(Path(settings.paths.root_certificate).read_bytes)
@@ -182,17 +185,17 @@ async def _channel(settings: Settings, roots: bytes) -> AsyncIterator[grpc.aio.C
     """Our own retries decide when to dial again: each try is a new channel, with no back-off of its own."""
     credentials = grpc.ssl_channel_credentials(root_certificates=roots)
     options = (
-        ("grpc.ssl_target_name_override", settings.istiod),
+        ("grpc.ssl_target_name_override", settings.ca),
         ("grpc.default_authority", settings.ca_address),
     )
-    async with _way_to_istiod(settings) as target, grpc.aio.secure_channel(target, credentials, options) as channel:
+    async with _way_to_ca(settings) as target, grpc.aio.secure_channel(target, credentials, options) as channel:
         yield channel
 
 
 @asynccontextmanager
-async def _way_to_istiod(settings: Settings) -> AsyncIterator[str]:
+async def _way_to_ca(settings: Settings) -> AsyncIterator[str]:
     if not settings.mark_proxy_traffic:
-        yield settings.istiod_ca
+        yield settings.ca_target
         return
-    async with relay(settings.istiod_ca, settings.paths.relay_socket):
+    async with relay(settings.ca_target, settings.paths.relay_socket):
         yield f"unix:{settings.paths.relay_socket}"

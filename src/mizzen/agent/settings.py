@@ -21,6 +21,8 @@ ProxyType = Literal["sidecar", "router"]
 
 XDS_PORT = 15011
 """istiod's mutual-TLS port: `docs/decisions/0001`."""
+CA_PORT = 15012
+_ISTIOD = f"istiod.istio-system.svc:{CA_PORT}"
 STATUS_PORT = 15020
 ADMIN_PORT = 15000
 CAPTURE_MARK = 0x539
@@ -51,7 +53,10 @@ class Settings:
     address: str
     """The Pod's first."""
     service_account: str
+    discovery_address: str
+    """`HOST:PORT` of istiod, from proxyConfig."""
     ca_address: str
+    """`HOST:PORT` of who signs certificates: istiod, or whoever speaks its `CreateCertificate`."""
     ipv6_addresses: tuple[str, ...] = ()
     """Those of the Pod that others can call."""
     domain: str = "cluster.local"
@@ -93,16 +98,30 @@ class Settings:
     @property
     def istiod(self) -> str:
         """The name that istiod proves, without a port."""
-        return self.ca_address.rpartition(":")[0]
+        return self.discovery_address.rpartition(":")[0]
 
     @property
     def istiod_host(self) -> str:
-        """Where istiod is: a Service's name is made absolute, so that a resolver need not search for it first."""
-        return f"{self.istiod}.{self.domain}." if self.istiod.endswith(".svc") else self.istiod
+        return self._absolute(self.istiod)
 
     @property
-    def istiod_ca(self) -> str:
-        return f"{self.istiod_host}:{self.ca_address.rpartition(':')[2]}"
+    def istiod_port(self) -> int:
+        """Of discovery. Addresses name Istio's one port for all; here 15012 signs, and 15011 is where it leads to."""
+        port = int(self.discovery_address.rpartition(":")[2])
+        return XDS_PORT if port == CA_PORT else port
+
+    @property
+    def ca(self) -> str:
+        """The name that the certificate authority proves, without a port."""
+        return self.ca_address.rpartition(":")[0]
+
+    @property
+    def ca_target(self) -> str:
+        return f"{self._absolute(self.ca)}:{self.ca_address.rpartition(':')[2]}"
+
+    def _absolute(self, name: str) -> str:
+        """A Service's name is made absolute, so that a resolver need not search for it first."""
+        return f"{name}.{self.domain}." if name.endswith(".svc") else name
 
     @property
     def concurrency(self) -> int | None:
@@ -138,6 +157,8 @@ def read_settings(
 
     `domain` is what Istio's templates pass: `NAMESPACE.svc.cluster.local`.
     """
+    proxy_config = _document(environment, "PROXY_CONFIG")
+    discovery = _address("discoveryAddress of PROXY_CONFIG", proxy_config.get("discoveryAddress") or _ISTIOD)
     return Settings(
         proxy_type=proxy_type,
         pod=_required(environment, "POD_NAME"),
@@ -145,11 +166,12 @@ def read_settings(
         address=_required(environment, "INSTANCE_IP"),
         service_account=_required(environment, "SERVICE_ACCOUNT"),
         ipv6_addresses=ipv6_addresses,
-        ca_address=environment.get("CA_ADDR", "istiod.istio-system.svc:15012"),
+        discovery_address=discovery,
+        ca_address=_address("CA_ADDR", environment.get("CA_ADDR") or discovery),
         domain=domain.partition(".svc.")[2] or "cluster.local",
         trust_domain=environment.get("TRUST_DOMAIN", "cluster.local"),
         metadata=_node_metadata(environment),
-        proxy_config=_document(environment, "PROXY_CONFIG"),
+        proxy_config=proxy_config,
         labels=labels or {},
         annotations=annotations or {},
         cpu_limit=environment.get("ISTIO_CPU_LIMIT", ""),
@@ -183,6 +205,13 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingsError(f"{name} is not set: the container was not written by the injector")
     return value
+
+
+def _address(name: str, value: Any) -> str:
+    host, _, port = str(value).rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise SettingsError(f"{name} is {value!r}, and not HOST:PORT as in {_ISTIOD}")
+    return str(value)
 
 
 def _document(environment: Mapping[str, str], name: str) -> dict[str, Any]:

@@ -39,6 +39,31 @@ def test_documents_must_be_json_objects():
         settings(PROXY_CONFIG="[1]")
 
 
+def test_who_signs_need_not_be_who_configures():
+    ours = settings(PROXY_CONFIG='{"discoveryAddress": "istiod.mesh.svc:15012"}', CA_ADDR="")
+    assert (ours.istiod, ours.istiod_host, ours.istiod_port) == (
+        "istiod.mesh.svc",
+        "istiod.mesh.svc.cluster.local.",
+        15011,
+    )
+    assert (ours.ca, ours.ca_target) == ("istiod.mesh.svc", "istiod.mesh.svc.cluster.local.:15012")
+    apart = settings(PROXY_CONFIG='{"discoveryAddress": "mesh.example:31511"}', CA_ADDR="ca.example:443")
+    assert (apart.istiod_host, apart.istiod_port, apart.ca, apart.ca_target) == (
+        "mesh.example",
+        31511,
+        "ca.example",
+        "ca.example:443",
+    )
+
+
+@pytest.mark.parametrize("address", ["istiod", "istiod:", ":15012", "istiod:http", "istiod:70000"])
+def test_addresses_have_a_port(address):
+    with pytest.raises(SettingsError, match="CA_ADDR is"):
+        settings(CA_ADDR=address)
+    with pytest.raises(SettingsError, match="discoveryAddress"):
+        settings(PROXY_CONFIG=f'{{"discoveryAddress": "{address}"}}')
+
+
 @pytest.mark.parametrize(
     ("environment", "workers"),
     [

@@ -32,6 +32,7 @@ MNT_DETACH = 2
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
+_MOUNT_ATTR_NODEV = 4
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -109,16 +110,17 @@ def mount(source: str, target: str | Path, kind: str = "", flags: int = 0, data:
     _check(result, f"mount {source} on {target}")
 
 
-def bind(source: str | Path, target: str | Path, *, read_only: bool, recursive: bool = True) -> None:
-    """Make `source` appear at `target` too. Read-only holds for what is mounted below as well."""
-    mount(os.fspath(source), target, flags=MS_BIND | (MS_REC if recursive else 0))
-    if read_only:
-        set_read_only(target)
+def bind(source: str | Path, target: str | Path, *, read_only: bool, devices: bool = False) -> None:
+    """Make `source` appear at `target` too. Read-only holds for what is mounted below as well, and so does that device
+    files lead nowhere: who may make some would reach the disks of the machine by them.
+    """
+    mount(os.fspath(source), target, flags=MS_BIND | MS_REC)
+    restrict(target, (_MOUNT_ATTR_RDONLY if read_only else 0) | (0 if devices else _MOUNT_ATTR_NODEV))
 
 
-def set_read_only(target: str | Path) -> None:
-    """mount_setattr instead of a remount: it adds a flag and so never clears the locked ones of a user namespace."""
-    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+def restrict(target: str | Path, flags: int) -> None:
+    """mount_setattr instead of a remount: it adds flags and so never clears the locked ones of a user namespace."""
+    attributes = struct.pack("=QQQQ", flags, 0, 0, 0)
     result = _libc.syscall(
         ctypes.c_long(_MOUNT_SETATTR),
         ctypes.c_int(_AT_FDCWD),

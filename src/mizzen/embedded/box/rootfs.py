@@ -91,10 +91,14 @@ def outermost(folders: Iterable[Path]) -> list[Path]:
     return kept
 
 
+_ROOT_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV
+"""Devices are those that are bound in, and no container makes more."""
+
+
 def enter(stage: Path, shared: Sequence[Path], mounts: Sequence[Mount], *, read_only: bool) -> None:
     """Build the root at `stage` (any folder) and make it this process's root. Raises OSError naming what failed."""
     kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.mount("tmpfs", stage, "tmpfs", kernel.MS_NOSUID, "mode=755,size=256m")
+    kernel.mount("tmpfs", stage, "tmpfs", _ROOT_FLAGS, "mode=755,size=256m")
     _lay_out(stage)
     _bind_system(stage)
     for folder in shared:
@@ -136,7 +140,12 @@ def _devices(stage: Path) -> None:
     dev = stage / "dev"
     for name in (*_DEVICES, "tty"):
         if Path("/dev", name).exists():
-            _bind(Path("/dev", name), stage, f"/dev/{name}", read_only=False)
+            kernel.bind(
+                Path("/dev", name),
+                _mount_point(stage, f"/dev/{name}", folder=False),
+                read_only=False,
+                devices=True,
+            )
     for folder in ("pts", "shm"):
         (dev / folder).mkdir()
     options = kernel.MS_NOSUID | kernel.MS_NOEXEC
@@ -187,4 +196,4 @@ def _inside(stage: Path, target: str) -> Path:
 
 def _remount_root_read_only() -> None:
     """Only the tmpfs itself: volumes mounted on it stay writable."""
-    kernel.mount("none", "/", "", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID)
+    kernel.mount("none", "/", "", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | _ROOT_FLAGS)
