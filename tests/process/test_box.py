@@ -69,10 +69,16 @@ def processes_of(paths):
     return found
 
 
+def mounted(paths):
+    """Where something is mounted; what other people mount in /tmp meanwhile is not ours."""
+    places = [line.split()[1] for line in MOUNTS.read_text().splitlines()]
+    return [place for place in places if not place.startswith("/tmp/") or place.startswith(str(paths.root))]
+
+
 def assert_nothing_left(paths, mounts_before):
     eventually(lambda: not interface_exists(create.interface_name(paths)))
     eventually(lambda: not processes_of(paths))
-    assert MOUNTS.read_text() == mounts_before
+    assert mounted(paths) == mounts_before
     eventually(lambda: create.running(paths) is None)
 
 
@@ -127,7 +133,7 @@ def node(paths):
 
 @as_root
 def test_start_finds_the_running_box_and_stop_leaves_nothing(paths):
-    mounts = MOUNTS.read_text()
+    mounts = mounted(paths)
     box = create.start(paths)
     assert create.start(paths) == box == create.running(paths)
     assert interface_exists(box.interface)
@@ -174,7 +180,7 @@ def test_a_pid_that_is_someone_elses_is_not_killed(paths):
 
 
 def test_killing_init_leaves_nothing(paths):
-    mounts = MOUNTS.read_text()
+    mounts = mounted(paths)
     box = create.start(paths, bare=True)
     client = Node(paths)
     client.ask("create_sandbox", id="pod", hostname="web-0")
@@ -189,7 +195,7 @@ def test_killing_init_leaves_nothing(paths):
 
 def test_whoever_dies_in_the_middle_of_a_start_leaves_nothing(paths):
     """The starting program is killed at random moments, with everything it may have started so far."""
-    mounts, chance = MOUNTS.read_text(), random.Random(5)
+    mounts, chance = mounted(paths), random.Random(5)
     code = (
         "import sys, pathlib; from mizzen.embedded.box import create; from mizzen.embedded.paths import ClusterPaths; "
     )
@@ -206,7 +212,7 @@ def test_whoever_dies_in_the_middle_of_a_start_leaves_nothing(paths):
 
 
 def test_init_killed_at_random_moments(paths):
-    mounts, chance = MOUNTS.read_text(), random.Random(6)
+    mounts, chance = mounted(paths), random.Random(6)
     for _ in range(4):
         box = create.start(paths)
         time.sleep(chance.uniform(0, 0.6))
