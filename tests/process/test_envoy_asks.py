@@ -36,8 +36,8 @@ def authorizer(kind: str, port: int, **settings: Any) -> Authorizer:
     return Authorizer(name="mine", kind=kind, cluster=f"outbound|{port}||{host}", host=host, settings=settings)  # type: ignore[arg-type]
 
 
-def custom(**operation: Any) -> Any:
-    return policy("c", action="CUSTOM", provider={"name": "mine"}, rules=[{"to": [{"operation": operation}]}])
+def custom(name: str = "c", **operation: Any) -> Any:
+    return policy(name, action="CUSTOM", provider={"name": "mine"}, rules=[{"to": [{"operation": operation}]}])
 
 
 async def test_an_authorizer_over_http(tmp_path: Path) -> None:
@@ -89,16 +89,40 @@ async def test_an_authorizer_that_is_slow_or_away_opens_only_what_is_told_to_fai
                 assert await answers(failOpen=True) == (200, 200)
 
 
+class SilentServer(Server):
+    """Takes what comes, and never says a word."""
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while connection.recv(65536):
+                pass
+
+
+async def test_a_grpc_authorizer_that_is_silent_or_away_opens_only_what_is_told_to_fail_open(tmp_path: Path) -> None:
+    async with guarded(tmp_path, MeshConfig()) as envoy:
+        web, raw = envoy.ports.http, envoy.ports.tcp
+        asked = (custom(paths=["/admin*"], ports=[str(web)]), custom("b", ports=[str(raw)]))
+
+        async def answers(**settings: Any) -> tuple[int, int, int]:
+            asks = authorizer("grpc", envoy.ports.other, timeout="0.1s", **settings)
+            await envoy.enforce(Guards(policies=asked, authorizer=asks))
+            began = time.monotonic()
+            found = envoy.get("/admin").status, envoy.get("/").status, envoy.ask(raw, said("GET", "/", "a")).status
+            assert time.monotonic() - began < 2, "each within its time"
+            return found
+
+        for server in (None, SilentServer):
+            with serving(server(envoy.ports.other)) if server else contextlib.nullcontext():
+                assert await answers() == (403, 200, 0)
+                assert await answers(statusOnError="503") == (503, 200, 0)
+                assert await answers(failOpen=True) == (200, 200, 200)
+
+
 async def test_an_authorizer_over_grpc(tmp_path: Path) -> None:
     async with guarded(tmp_path, MeshConfig()) as envoy:
         server = ext_authz.start_grpc(envoy.ports.other)
         asks = authorizer("grpc", envoy.ports.other, timeout="2s")
-        only_bytes = policy(
-            "b",
-            action="CUSTOM",
-            provider={"name": "mine"},
-            rules=[{"to": [{"operation": {"ports": [str(envoy.ports.tcp)]}}]}],
-        )
+        only_bytes = custom("b", ports=[str(envoy.ports.tcp)])
         await envoy.enforce(
             Guards(policies=(custom(paths=["/admin*"], ports=[str(envoy.ports.http)]), only_bytes), authorizer=asks)
         )
