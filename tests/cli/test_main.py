@@ -10,10 +10,15 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from mizzen.cli.arguments import normal
+from mizzen.cli.cluster import start_cluster
+from mizzen.cli.doctor import command as doctor_command
+from mizzen.cli.exits import Failure
 from mizzen.cli.failures import failure_of
 from mizzen.cli.main import VERBS, run
+from mizzen.embedded import doctor
 from mizzen.kube.api import ApiError, NotFound, Unreachable
 
 HEAVY = {"asyncio", "aiohttp", "grpc", "msgspec", "yaml", "mizzen.kube", "mizzen.api", "mizzen.embedded"}
@@ -110,3 +115,17 @@ def test_a_traceback_only_with_debug(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "Traceback" not in capsys.readouterr().err
     with pytest.raises(RuntimeError):
         run(["ip", "--debug"])
+
+
+def test_what_will_not_hold_is_told_when_a_cluster_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weak = doctor.Finding(check="isolation of Pods", ok=True, detail="frames are filtered", cure="do it", warning=True)
+    lacking = doctor.Finding(check="envoy", ok=False, detail="there is none", cure="pip install it")
+    monkeypatch.setattr(doctor, "examine", lambda name: [weak, lacking])
+    with pytest.raises(Failure, match="envoy: there is none"):
+        start_cluster("never-started")
+    assert capsys.readouterr().err == "Warning: isolation of Pods: frames are filtered\n    do it\n"
+    outcome = CliRunner().invoke(doctor_command, [])
+    assert outcome.output.startswith("! isolation of Pods: frames are filtered\n    do it\n✘ envoy")
+    assert outcome.exit_code == 1

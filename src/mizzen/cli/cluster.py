@@ -20,7 +20,11 @@ def start_cluster(name: str) -> Cluster:
     from mizzen.embedded import cluster, doctor
     from mizzen.embedded.kubeconfig import KubeconfigError
 
-    lacking = [finding for finding in doctor.examine(name) if not finding.ok]
+    findings = doctor.examine(name)
+    for finding in findings:
+        if finding.warning:
+            talk.warn(f"{finding.check}: {finding.detail}\n    {finding.cure}")
+    lacking = [finding for finding in findings if not finding.ok]
     if lacking and cluster.status(name).state != "Running":
         first = lacking[0]
         raise exits.Failure(f"{first.check}: {first.detail}", first.cure or "`mizzen doctor` tells more")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mizzen.cli import exits, render
 from mizzen.cli.clusters import name_option
+
+if TYPE_CHECKING:
+    from mizzen.embedded.doctor import Finding
 
 
 @click.command()
@@ -20,8 +25,14 @@ def command(name: str, form: str) -> None:
         render.show(form, findings, (), ())
     else:
         for finding in findings:
-            click.echo(f"{'✔' if finding.ok else '✘'} {finding.check}: {finding.detail}")
-            if finding.cure and not finding.ok:
+            click.echo(f"{_mark(finding)} {finding.check}: {finding.detail}")
+            if finding.cure:
                 click.echo(f"    {finding.cure}")
     if not all(finding.ok for finding in findings):
         raise click.exceptions.Exit(exits.FAILED)
+
+
+def _mark(finding: Finding) -> str:
+    if finding.warning:
+        return "!"
+    return "✔" if finding.ok else "✘"

@@ -28,12 +28,16 @@ _LIMIT = 10.0
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One check. `cure` is a line to run or do, empty when all is well."""
+    """One check. `cure` is a line to run or do, empty when all is well.
+
+    With a `warning`, a cluster runs (`ok`), and something that it promises elsewhere does not hold.
+    """
 
     check: str
     ok: bool
     detail: str
     cure: str = ""
+    warning: bool = False
 
 
 def examine(name: str = DEFAULT_NAME) -> list[Finding]:
@@ -44,6 +48,7 @@ def examine(name: str = DEFAULT_NAME) -> list[Finding]:
         _namespaces(tried),
         _network(tried),
         _rules(tried),
+        _isolation(tried),
         _capture(),
         _memory(),
         _limits(cluster_paths(name)),
@@ -103,6 +108,14 @@ def _rules(tried: dict[str, str]) -> Finding:
     problem = tried.get("nftables", "not reached")
     cure = "sudo modprobe -a nf_tables nft_chain_nat nft_redir nft_masq" if problem else ""
     return Finding(check="nftables", ok=not problem, detail=problem or "address translation works", cure=cure)
+
+
+def _isolation(tried: dict[str, str]) -> Finding:
+    """Not asked about where there is no network at all."""
+    problem = tried.get("isolation", "")
+    cure = "sudo modprobe -r br_netfilter (if nothing here needs it), or use Linux 5.3 or newer" if problem else ""
+    detail = problem or "what goes from Pod to Pod passes the NetworkPolicies"
+    return Finding(check="isolation of Pods", ok=True, detail=detail, cure=cure, warning=bool(problem))
 
 
 def _capture() -> Finding:
@@ -167,6 +180,7 @@ def _try_all() -> dict[str, str]:
         ("namespaces", lambda: kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)),
         ("mounts", _own_mounts),
         ("network", _own_network),
+        ("isolation", _own_isolation),
         ("nftables", _own_rules),
     ]
     result: dict[str, str] = {}
@@ -176,7 +190,7 @@ def _try_all() -> dict[str, str]:
             result[name] = ""
         except Exception as error:  # whatever a kernel may answer is the finding
             result[name] = str(error) or type(error).__name__
-            if name not in ("network",):
+            if name not in ("network", "isolation"):
                 break
     return result
 
@@ -217,6 +231,16 @@ def _own_network() -> None:
     network.plug_in("10.244.0.2", home, "doctor")
     kernel.setns(home, kernel.CLONE_NEWNET)
     network.attach("doctor")
+
+
+def _own_isolation() -> None:
+    from mizzen.embedded.box import network
+
+    if not network.ports_can_be_isolated():
+        raise OSError(
+            "frames between Pods are filtered (bridge-nf-call-iptables) and that cannot be switched off in the box: "
+            "Pods reach each other by link-local IPv6 addresses past NetworkPolicies"
+        )
 
 
 def _own_rules() -> None:

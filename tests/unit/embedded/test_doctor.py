@@ -1,8 +1,12 @@
 """What the doctor makes of what it was told."""
 
 import os
+import platform
+
+import pytest
 
 from mizzen.embedded import doctor
+from mizzen.embedded.box import network
 
 WELL = dict.fromkeys(("user", "namespaces", "mounts", "network", "nftables"), "")
 
@@ -24,6 +28,34 @@ def test_a_failure_in_a_later_step_is_not_blamed_on_earlier_ones():
     broken = {**WELL, "nftables": "[Errno 2] No such file or directory"}
     assert doctor._namespaces(broken).ok and doctor._network(broken).ok
     assert "modprobe" in doctor._rules(broken).cure
+
+
+def test_pods_that_cannot_be_isolated_are_warned_of_and_run(monkeypatch):
+    told = {**WELL, "isolation": "frames between Pods are filtered"}
+    finding = doctor._isolation(told)
+    assert finding.ok and finding.warning and "br_netfilter" in finding.cure
+    assert not doctor._isolation(WELL).warning
+    assert doctor._rules(told).ok
+
+
+@pytest.mark.parametrize(("release", "switch", "isolated"), [
+    ("4.19.0-amd64", None, False),
+    ("5.3.0", None, True),
+    ("6.18.44-fc", None, True),
+    ("4.19.0", "0", True),
+    ("6.1.0", "1", False),
+])  # fmt: skip
+def test_when_ports_can_be_isolated(monkeypatch, tmp_path, release, switch, isolated):
+    monkeypatch.setattr(platform, "release", lambda: release)
+    monkeypatch.setattr(network, "_BRIDGE_FILTER", f"{tmp_path}/")
+    if switch is not None:
+        (tmp_path / "iptables").write_text(f"{switch}\n")
+    assert network.ports_can_be_isolated() is isolated
+    if isolated:
+        doctor._own_isolation()
+    else:
+        with pytest.raises(OSError, match="link-local"):
+            doctor._own_isolation()
 
 
 def test_a_missing_envoy_is_named(monkeypatch, tmp_path):

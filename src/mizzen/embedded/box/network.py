@@ -86,8 +86,11 @@ def _let_frames_pass() -> None:
             write_sysctl(f"{_BRIDGE_FILTER}{name}", "0")
 
 
-def _frames_pass() -> bool:
-    """Since Linux 5.3 each network namespace has its own switch, and none where nothing filters frames."""
+def ports_can_be_isolated() -> bool:
+    """Inside the box, once prepared: whether nothing filters frames. Else isolated ports would lose what is translated.
+
+    Since Linux 5.3 each network namespace has its own switch, and none where nothing filters frames.
+    """
     switch = Path("/proc/sys", f"{_BRIDGE_FILTER}iptables")
     if switch.exists():
         return switch.read_text().strip() == "0"
@@ -126,7 +129,7 @@ def attach(port: str) -> None:
     with IPRoute() as route:
         index = _index(route, port)
         route.link("set", index=index, master=_index(route, BRIDGE), state="up")
-        route.brport("set", index=index, mode=1, isolated=int(_frames_pass()))
+        route.brport("set", index=index, mode=1, isolated=int(ports_can_be_isolated()))
 
 
 def join_host(pid: int, interface: str) -> Uplink:
