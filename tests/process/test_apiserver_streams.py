@@ -6,6 +6,7 @@ kubectl 1.29 speaks SPDY, 1.32 and 1.33 speak WebSocket; port-forward carries SP
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import fcntl
 import json
@@ -281,6 +282,60 @@ async def test_version_four_clients_see_no_close_messages(world: World) -> None:
         messages = [message.data async for message in ws]
     assert ws.protocol == channels.V4
     assert messages == [b"\1hi\n", b"\3" + status(0)]
+
+
+EXEC = "/api/v1/namespaces/default/pods/web/exec?stdin=1&stdout=1&command="
+READS_A_LINE = f"{EXEC}head&command=-n1"
+
+
+@pytest.mark.parametrize(
+    ("offered", "typed", "heard", "end"),
+    [
+        ((channels.V5,), "\0a line\n", b"\1a line\n", b"\3" + status(0)),
+        ((), "\0a line\n", b"\1a line\n", None),
+        ((channels.V1,), b"\0a line\n", b"\1a line\n", None),
+        ((channels.V4_BASE64,), "0YSBsaW5lCg==", "1YSBsaW5lCg==", "3" + base64.b64encode(status(0)).decode()),
+        ((channels.V1_BASE64,), "0YSBsaW5lCg==", "1YSBsaW5lCg==", None),
+    ],
+    ids=["text", "none", "the first", "base64", "the first in base64"],
+)
+async def test_every_websocket_protocol_of_kubelets(
+    world: World, offered: tuple[str, ...], typed: str | bytes, heard: str | bytes, end: str | bytes | None
+) -> None:
+    """Python's client writes text messages; kr8s and web pages offer older protocols, or none."""
+    url = f"http://127.0.0.1:{world.port}{READS_A_LINE}"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url, protocols=offered) as ws:
+        assert ws.protocol == (offered[0] if offered else None)
+        await (ws.send_str(typed) if isinstance(typed, str) else ws.send_bytes(typed))
+        messages = [message.data async for message in ws]
+    assert messages == [heard, *filter(None, [end])]
+
+
+async def test_in_the_first_protocol_a_failure_is_told_in_words(world: World) -> None:
+    url = f"http://127.0.0.1:{world.port}{EXEC}false"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as ws:
+        messages = [message.data async for message in ws]
+    assert messages == [b"\3command terminated with non-zero exit code: exit status 1"]
+
+
+async def test_what_is_no_base64_ends_the_connection(world: World) -> None:
+    url = f"http://127.0.0.1:{world.port}{EXEC}cat"
+    for nonsense in ("0no base64!", "x", "é"):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(url, protocols=(channels.V4_BASE64,)) as ws,
+        ):
+            await ws.send_str(nonsense)
+            async with asyncio.timeout(10):
+                assert [message.data async for message in ws] == []
+
+
+async def test_port_forward_without_a_protocol(world: World) -> None:
+    url = f"http://127.0.0.1:{world.port}/api/v1/namespaces/default/pods/web/portforward?ports=80"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as ws:
+        assert {(await ws.receive()).data for _ in range(2)} == {b"\0\x50\0", b"\1\x50\0"}
+        await ws.send_str("\0GET / HTTP/1.1\r\n\r\n")
+        assert (await ws.receive()).data.endswith(b"you sent GET / HTTP/1.1")
 
 
 async def test_a_client_without_a_known_protocol_is_refused(world: World) -> None:

@@ -43,9 +43,7 @@ async def serve_portforward(
         await socket.prepare(request)
         await _serve_spdy(WebSocketDuplex(socket), open_node_stream, path)
         return socket
-    if channels.V4 in protocols:
-        return await _serve_channels(request, open_node_stream, path)
-    raise bad_request(f"the WebSocket must speak {TUNNEL} or {channels.V4}")
+    return await _serve_channels(request, open_node_stream, path)
 
 
 # --- SPDY ---
@@ -160,8 +158,9 @@ async def _serve_channels(
     request: web.BaseRequest, open_node_stream: OpenNodeStream, path: str
 ) -> web.WebSocketResponse:
     ports = _ports(request)
-    socket = web.WebSocketResponse(protocols=(channels.V4,), max_msg_size=0, compress=False)
-    await socket.prepare(request)
+    socket = channels.ChannelSocket(channels.PORT_FORWARD)
+    socket.negotiate(request)
+    await socket.open(request)
     inboxes: list[asyncio.Queue[bytes]] = [asyncio.Queue() for _ in ports]
     forwards = [
         asyncio.create_task(_forward_channel(socket, number, port, inboxes[number], open_node_stream, path))
@@ -176,11 +175,11 @@ async def _serve_channels(
             task.cancel()
         await asyncio.gather(reading, *forwards, return_exceptions=True)
         await socket.close()
-    return socket
+    return socket.response
 
 
 async def _forward_channel(
-    socket: web.WebSocketResponse,
+    socket: channels.ChannelSocket,
     number: int,
     port: int,
     inbox: asyncio.Queue[bytes],
@@ -189,14 +188,14 @@ async def _forward_channel(
 ) -> None:
     """Channel 2n carries the data of the n-th port, 2n+1 its error; each begins with the port, little-endian."""
     for channel in (2 * number, 2 * number + 1):
-        await socket.send_bytes(channels.message(channel, port.to_bytes(2, "little")))
+        await socket.send(channels.message(channel, port.to_bytes(2, "little")))
 
     async def send(data: bytes) -> None:
-        await socket.send_bytes(channels.message(2 * number, data))
+        await socket.send(channels.message(2 * number, data))
 
     problem = await _forward(open_node_stream, path, str(port), _drain(inbox), send)
     if problem:
-        await socket.send_bytes(channels.message(2 * number + 1, problem.encode()))
+        await socket.send(channels.message(2 * number + 1, problem.encode()))
 
 
 async def _drain(inbox: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
@@ -204,9 +203,8 @@ async def _drain(inbox: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
         yield data
 
 
-async def _read_channels(socket: web.WebSocketResponse, inboxes: list[asyncio.Queue[bytes]]) -> None:
-    async for message in socket:
-        if message.type is WSMsgType.BINARY and message.data:
-            channel, data = channels.parse(message.data)
-            if channel % 2 == 0 and channel // 2 < len(inboxes) and data:
-                inboxes[channel // 2].put_nowait(data)
+async def _read_channels(socket: channels.ChannelSocket, inboxes: list[asyncio.Queue[bytes]]) -> None:
+    async for message in socket.messages():
+        channel, data = channels.parse(message)
+        if channel % 2 == 0 and channel // 2 < len(inboxes) and data:
+            inboxes[channel // 2].put_nowait(data)

@@ -1,15 +1,15 @@
-"""exec and attach for every client: WebSocket v5 and v4 (kubectl since 1.31, Python), SPDY/3.1 (kubectl before it)."""
+"""exec and attach for every client: WebSocket (kubectl since 1.31, Python, browsers), SPDY/3.1 (kubectl before it)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Coroutine
 from typing import Any
 
 from aiohttp import ClientWebSocketResponse, WSMsgType, web
 
-from mizzen.embedded.apiserver.errors import bad_request
 from mizzen.embedded.apiserver.streams import channels
 from mizzen.embedded.apiserver.streams.duplex import TakenOver, take_over
 from mizzen.embedded.apiserver.streams.negotiation import is_websocket, spdy_headers
@@ -68,29 +68,36 @@ def _expected(request: web.BaseRequest) -> set[str]:
 
 
 async def _over_websocket(request: web.BaseRequest, open_node_stream: OpenNodeStream, path: str) -> web.StreamResponse:
-    client = web.WebSocketResponse(protocols=(channels.V5, channels.V4), max_msg_size=0, compress=False)
-    if not client.can_prepare(request).ok or client.can_prepare(request).protocol is None:
-        raise bad_request(f"the WebSocket must speak {channels.V5} or {channels.V4}")
+    client = channels.ChannelSocket(channels.EXEC)
+    client.negotiate(request)
     node = await open_node_stream(path, node_parameters(request))
     async with contextlib.aclosing(_Closing(node)):
-        await client.prepare(request)
+        await client.open(request)
         await _until_first(_client_to_node(client, node), _node_to_client(node, client))
         await client.close()
-    return client
+    return client.response
 
 
-async def _client_to_node(client: web.WebSocketResponse, node: ClientWebSocketResponse) -> None:
-    async for message in client:
-        if message.type is WSMsgType.BINARY and message.data:
-            await node.send_bytes(message.data)
+async def _client_to_node(client: channels.ChannelSocket, node: ClientWebSocketResponse) -> None:
+    async for message in client.messages():
+        await node.send_bytes(message)
 
 
-async def _node_to_client(node: ClientWebSocketResponse, client: web.WebSocketResponse) -> None:
+async def _node_to_client(node: ClientWebSocketResponse, client: channels.ChannelSocket) -> None:
     async for message in node:
         if message.type is not WSMsgType.BINARY or not message.data:
             continue
-        if message.data[0] != channels.CLOSE or client.ws_protocol == channels.V5:
-            await client.send_bytes(message.data)
+        channel, data = channels.parse(message.data)
+        if channel == channels.ERROR and not client.ends_with_status:
+            data = _in_words(data)
+        if data and (channel != channels.CLOSE or client.closes_channels):
+            await client.send(channels.message(channel, data))
+
+
+def _in_words(status: bytes) -> bytes:
+    """What a client of the first protocol hears of a Status: nothing of success."""
+    told = json.loads(status)
+    return b"" if told["status"] == "Success" else str(told["message"]).encode()
 
 
 # --- SPDY clients ---
