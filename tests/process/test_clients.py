@@ -5,6 +5,7 @@ They are heavy (half a gigabyte) and not part of the development environment: `.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -56,6 +57,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     started = ApiServer(tmp_path_factory.mktemp("server"))
     yield started
     started.stop()
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Connections that they leave open are told while warnings are theirs."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
