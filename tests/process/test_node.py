@@ -17,7 +17,7 @@ from mizzen.embedded.box import create
 from mizzen.embedded.box.cgroups import hierarchy
 from mizzen.embedded.node.policies import NETWORK_POLICIES
 from mizzen.embedded.paths import cluster_paths
-from mizzen.kube.api import WELL_KNOWN, ApiError, NotFound, Resource
+from mizzen.kube.api import WELL_KNOWN, ApiError, NotFound, Resource, Selector
 from mizzen.kube.http import HttpApi
 from mizzen.kube.streams import logs
 
@@ -86,6 +86,17 @@ def phase(wanted):
 
 def state(found, kind, index=0):
     return found["status"]["containerStatuses"][index]["state"].get(kind)
+
+
+async def until_told(api, name, text, limit=10.0):
+    """An Event of the Pod that says so."""
+    deadline = time.monotonic() + limit
+    told = []
+    while text not in told:
+        assert time.monotonic() < deadline, told
+        await asyncio.sleep(0.05)
+        events = await api.list(WELL_KNOWN.events, "default", Selector(fields=f"involvedObject.name={name}"))
+        told = [each["message"] for each in events.items]
 
 
 async def log_of(api, name, container="a"):
@@ -307,7 +318,6 @@ async def test_claims_keep_their_content(api):
     await api.create(WELL_KNOWN.pods, reader, "default")
     await until(api, "reader", phase("Succeeded"))
     assert await log_of(api, "reader") == "kept\n"
-    await delete(api, "reader")
     folders = cluster_paths(NAME).claims / "default"
     assert [each.name.partition("_")[0] for each in folders.iterdir()] == ["data"]
     template = {"spec": spec}
@@ -318,7 +328,17 @@ async def test_claims_keep_their_content(api):
     assert "No such file" in await log_of(api, "own")
     await delete(api, "own")
     await api.delete(claims, "data", "default")
+    late = pod("late", shell("cat /data/x", volumeMounts=mount), volumes=volumes, restartPolicy="Never")
+    await api.create(WELL_KNOWN.pods, late, "default")
+    await until_told(api, "late", 'persistentvolumeclaim "data" is being deleted')
+    assert (await api.get(claims, "data", "default"))["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+    await delete(api, "reader")
+    await delete(api, "late")
     deadline = time.monotonic() + 20
+    with pytest.raises(NotFound):
+        while time.monotonic() < deadline:
+            await api.get(claims, "data", "default")
+            await asyncio.sleep(0.02)
     while list(folders.iterdir()):
         assert time.monotonic() < deadline, list(folders.iterdir())
         await asyncio.sleep(0.05)

@@ -33,6 +33,7 @@ from mizzen.kube.api import JSON
 
 IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 NAMESPACE_FINALIZER = "kubernetes"
+CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 NEEDS_SPEC = frozenset(
     {
         "pods",
@@ -152,6 +153,8 @@ class AdmissionChain:
             return
         if operation.kind.storage == INGRESSES:
             self._use_default_class(operation.obj)
+        if operation.kind.storage == "persistentvolumeclaims":
+            _protect_claim(operation.obj)
         if operation.kind.storage != "pods":
             return
         pod = operation.obj
@@ -220,6 +223,13 @@ class AdmissionChain:
             raise errors.invalid(operation.kind.resource, operation.name, causes)
         operation.call.warnings.extend(crds.warnings(crd))
         crds.accept(crd, operation.old, strategy.timestamp(self.now()))
+
+
+def _protect_claim(claim: JSON) -> None:
+    """A controller takes the finalizer away when no Pod uses a claim that is deleted."""
+    finalizers = claim["metadata"].setdefault("finalizers", [])
+    if CLAIM_FINALIZER not in finalizers:
+        finalizers.append(CLAIM_FINALIZER)
 
 
 def _prepare_secret(operation: Operation, secret: JSON) -> None:

@@ -36,13 +36,16 @@ def ephemeral_volumes(pod: JSON) -> list[JSON]:
     return [volume for volume in pod["spec"].get("volumes") or () if "ephemeral" in volume]
 
 
+def claim_name(pod: JSON, volume: JSON) -> str:
+    return f"{pod['metadata']['name']}-{volume['name']}"
+
+
 def claim(pod: JSON, volume: JSON) -> JSON:
     """Named after Pod and volume, and owned by the Pod."""
     template = volume["ephemeral"].get("volumeClaimTemplate") or {}
     metadata = {key: value for key, value in (template.get("metadata") or {}).items() if value}
     owner = owner_reference({"apiVersion": "v1", "kind": "Pod", **pod})
-    name = f"{pod['metadata']['name']}-{volume['name']}"
-    metadata |= {"name": name, "namespace": pod["metadata"]["namespace"], "ownerReferences": [owner]}
+    metadata |= {"name": claim_name(pod, volume), "namespace": pod["metadata"]["namespace"], "ownerReferences": [owner]}
     return {"apiVersion": "v1", "kind": CLAIMS.kind, "metadata": metadata, "spec": template.get("spec") or {}}
 
 

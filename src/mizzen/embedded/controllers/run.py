@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
+from mizzen.embedded.controllers.claim_protection import ClaimProtection
 from mizzen.embedded.controllers.cluster import Cluster
 from mizzen.embedded.controllers.cronjobs import CronJobs
 from mizzen.embedded.controllers.daemonsets import DaemonSets
@@ -16,6 +17,7 @@ from mizzen.embedded.controllers.jobs import Jobs
 from mizzen.embedded.controllers.leftovers import Leftovers
 from mizzen.embedded.controllers.mirroring import Mirrors
 from mizzen.embedded.controllers.namespaces import Beginnings, Endings
+from mizzen.embedded.controllers.node_lifecycle import NodeLifecycle
 from mizzen.embedded.controllers.objects import replicas
 from mizzen.embedded.controllers.replicasets import ReplicaSets
 from mizzen.embedded.controllers.services import Services
@@ -47,8 +49,8 @@ class Controllers:
         self._services, self._mirrors = Services(cluster, load_balancer_address), Mirrors(cluster)
         self._beginnings, self._endings = Beginnings(cluster, root_ca), Endings(cluster)
         self._volumes, self._leftovers = Volumes(cluster, volume_folder), Leftovers(cluster)
-        self._ephemeral_volumes = EphemeralVolumes(cluster)
-        self._disruptions = Disruptions(cluster)
+        self._ephemeral_volumes, self._claim_protection = EphemeralVolumes(cluster), ClaimProtection(cluster)
+        self._disruptions, self._node_lifecycle = Disruptions(cluster), NodeLifecycle(cluster)
         self._garbage = Garbage(api)
         self._ready = asyncio.Event()
         services = self._services
@@ -119,7 +121,8 @@ class Controllers:
         yield from (services.slices, services.endpoints, services.load_balancers, self._mirrors.work)
         yield from (self._deployments.work, self._replica_sets.work, self._stateful_sets.work, self._daemon_sets.work)
         yield from (self._jobs.work, self._cron_jobs.work, self._beginnings.work, self._endings.work)
-        yield from (self._volumes.work, self._ephemeral_volumes.work, self._leftovers.work, self._disruptions.work)
+        yield from (self._volumes.work, self._ephemeral_volumes.work, self._claim_protection.work)
+        yield from (self._leftovers.work, self._disruptions.work, self._node_lifecycle.work)
 
 
 async def run(api: Api, *, root_ca: str, load_balancer_address: str | None) -> None:

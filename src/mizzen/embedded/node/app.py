@@ -261,6 +261,7 @@ async def _serve_until_over(parts: Parts, box: Box, workers: Workers, inventory:
         await workers.all_told()
         parts.policies.complete()
         await registration.register(parts.api, parts.host_ip, box.life)
+        tasks.append(group.create_task(registration.stay_ready(parts.api, parts.host_ip, box.life)))
         tasks.append(group.create_task(serve(parts, workers)))
         await _stop_or_closed(parts.init)
         for task in tasks:

@@ -153,6 +153,23 @@ async def heartbeat(api: Api) -> None:
         await asyncio.sleep(HEARTBEAT)
 
 
+async def stay_ready(api: Api, host_ip: str, life: str) -> None:
+    """Say that we are here where that was doubted, until cancelled: a machine that stood still was silent for long."""
+    while True:
+        await asyncio.sleep(HEARTBEAT)
+        try:
+            await _tell_again(api, host_ip, life)
+        except ApiError as error:
+            log.warning("cannot tell the node's state: %s", error.message)
+
+
+async def _tell_again(api: Api, host_ip: str, life: str) -> None:
+    node = await api.get(WELL_KNOWN.nodes, NODE_NAME)
+    told = {each["type"]: each["status"] for each in (node.get("status") or {}).get("conditions") or ()}
+    if told.get("Ready") != "True":
+        await _write_status(api, node, host_ip, life)
+
+
 async def _renew(api: Api) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     spec = {"holderIdentity": NODE_NAME, "leaseDurationSeconds": 40, "renewTime": now}

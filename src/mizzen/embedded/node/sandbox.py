@@ -56,7 +56,7 @@ class PodSandbox:
         self._check_namespaces()
         for volume in self._volumes():
             if claim := volume.get("persistentVolumeClaim"):
-                await self._claim(claim["claimName"])
+                await self._claim(claim["claimName"], fresh=True)
             try:
                 self.volumes.make(volume, self._group())
             except Unresolved as error:
@@ -81,13 +81,16 @@ class PodSandbox:
                 why = f"{name} is refused: Pods of the embedded cluster have namespaces of their own, and no others"
                 raise NotNow("FailedCreatePodSandBox", why)
 
-    async def _claim(self, name: str) -> None:
-        """A claim is bound to a folder of this machine as soon as a Pod wants it. Raises NotNow, ApiError."""
+    async def _claim(self, name: str, *, fresh: bool = False) -> None:
+        """A claim is bound to a folder of this machine as soon as a Pod wants it; one that goes takes no new Pods
+        (`fresh`). Raises NotNow, ApiError."""
         namespace = self._pod["metadata"]["namespace"]
         try:
             claim = await self._parts.api.get(CLAIMS, name, namespace)
         except NotFound as error:
             raise NotNow("FailedScheduling", f'persistentvolumeclaim "{name}" not found') from error
+        if fresh and "deletionTimestamp" in claim["metadata"]:
+            raise NotNow("FailedScheduling", f'persistentvolumeclaim "{name}" is being deleted')
         self.volumes.bound[name] = claim["metadata"]["uid"]
         if (claim.get("status") or {}).get("phase") != "Bound":
             requested = (claim["spec"].get("resources") or {}).get("requests") or {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mizzen.embedded.controllers import cron
+from mizzen.embedded.controllers.claim_protection import uses
 from mizzen.embedded.controllers.ownership import Graph, Keep, Node, OwnerState, Remove, fate
 from mizzen.kube import api as kube
 
@@ -130,6 +131,60 @@ def test_graph_tells_whom_to_look_at() -> None:
     assert graph.owner_state({"uid": "set"}) is OwnerState.WAITING
     assert graph.remove("pod") == ["set"]
     assert graph.dependents("set") == []
+
+
+CLAIMS = kube.Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+PROTECTED = ["kubernetes.io/pvc-protection"]
+
+
+async def test_a_claim_goes_after_the_last_pod_that_uses_it(world: World) -> None:
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
+    for name in ("one", "two"):
+        await world.api.create(
+            PODS, {"metadata": {"name": name}, "spec": {"nodeName": "n", "volumes": volumes}}, "shop"
+        )
+    await world.api.create(CLAIMS, {"metadata": {"name": "data"}, "spec": {}}, "shop")
+    await world.until(lambda: world.one(CLAIMS, "data")["metadata"].get("finalizers") == PROTECTED)
+    await world.until(lambda: all((pod.get("status") or {}).get("podIP") for pod in world.pods()))
+    await world.report(world.one(PODS, "two"), phase="Succeeded")
+    await world.api.delete(CLAIMS, "data", "shop")
+    for name in ("one", "two"):  # one that has ended holds it, too: somebody may look into it
+        await world.idle()
+        assert world.one(CLAIMS, "data")["metadata"]["deletionTimestamp"]
+        await world.api.delete(PODS, name, "shop")
+    await world.until(lambda: not world.api.all(CLAIMS))
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        ({}, True),
+        ({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "other"}}]}}, False),
+        ({"spec": {"nodeName": ""}}, False),
+        ({"metadata": {"creationTimestamp": "2026-01-01T00:00:09Z"}}, False),
+        ({"metadata": {"creationTimestamp": "2026-01-01T00:00:09Z"}, "status": {"podIP": "10.0.0.1"}}, True),
+        ({"spec": {"volumes": [{"name": "ta", "ephemeral": {}}]}}, True),
+        ({"metadata": {"uid": "another"}, "spec": {"volumes": [{"name": "ta", "ephemeral": {}}]}}, False),
+        (
+            {
+                "metadata": {"deletionTimestamp": "2026-01-01T00:00:09Z", "deletionGracePeriodSeconds": 0},
+                "spec": {"volumes": [{"name": "ta", "ephemeral": {}}]},
+            },
+            False,
+        ),
+    ],
+    ids=["by name", "another claim", "no node", "too late", "same second", "its own", "another's", "shut down"],
+)
+def test_which_pods_use_a_claim(pod: dict[str, dict[str, object]], expected: bool) -> None:
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "da-ta"}}]
+    whole: dict[str, dict[str, object]] = {
+        "metadata": {"name": "da", "uid": "pod", "creationTimestamp": "2026-01-01T00:00:08Z"},
+        "spec": {"nodeName": "n", "volumes": volumes},
+    }
+    owner = {"kind": "Pod", "name": "da", "uid": "pod", "controller": True}
+    deleted = {"deletionTimestamp": "2026-01-01T00:00:09Z", "ownerReferences": [owner]}
+    claim = {"metadata": {"name": "da-ta", **deleted}}
+    assert uses({key: {**whole.get(key, {}), **pod.get(key, {})} for key in {**whole, **pod}}, claim) is expected
 
 
 async def test_a_pod_without_a_node_goes_when_deleted(world: World) -> None:
