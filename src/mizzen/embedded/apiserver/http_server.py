@@ -9,6 +9,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from socket import socket
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -36,6 +37,10 @@ SHORT_BYTES = 16 * 1024
 STALLED_SECONDS = 60.0
 """After which a client that does not read its stream is cut off; it begins again from where it was."""
 
+SHUTDOWN_SECONDS = 2.0
+"""For requests that are under way when the server ends."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Connect = Callable[[web.BaseRequest, Upgrade], Awaitable[web.StreamResponse]]
 """Speaks WebSocket or SPDY with the client, and with the node for it."""
 
@@ -48,13 +53,26 @@ def tls_context(pki: Pki) -> ssl.SSLContext:
     return context
 
 
+class _Server(web.Server):
+    """Tells when a connection is gone: aiohttp lets a handler that only writes seldom find that out by itself."""
+
+    def __init__(self, handler: Handler, gone: Callable[[object], None]) -> None:
+        super().__init__(handler, access_log=None)
+        self._gone = gone
+
+    def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._gone(handler)
+
+
 class HttpServer:
     """Start it on as many sockets as wanted; `close` ends streams too."""
 
     def __init__(self, core: Core, authenticator: Authenticator, connect: Connect) -> None:
         self._core, self._authenticator, self._connect = core, authenticator, connect
-        self._runner = web.ServerRunner(web.Server(self._serve, access_log=None), shutdown_timeout=2.0)
-        self._streams: set[asyncio.Task[object]] = set()
+        self._runner = web.ServerRunner(_Server(self._serve, self._gone), shutdown_timeout=SHUTDOWN_SECONDS)
+        self._streams: dict[object, asyncio.Task[object]] = {}
+        """By their connections."""
         self._busy = 0
 
     async def start(self, sockets: list[socket], context: ssl.SSLContext | None) -> None:
@@ -64,9 +82,13 @@ class HttpServer:
 
     async def close(self) -> None:
         """Watches first: a client that watches would never go by itself."""
-        for task in list(self._streams):
-            task.cancel()
+        for connection in list(self._streams):
+            self._gone(connection)
         await self._runner.cleanup()
+
+    def _gone(self, connection: object) -> None:
+        if task := self._streams.pop(connection, None):
+            task.cancel()
 
     async def _serve(self, incoming: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -119,7 +141,7 @@ class HttpServer:
         response.enable_chunked_encoding()
         task = asyncio.current_task()
         assert task is not None
-        self._streams.add(task)
+        self._streams[incoming.protocol] = task
         try:
             await response.prepare(incoming)
             async with contextlib.aclosing(stream.chunks) as chunks:  # type: ignore[type-var]
@@ -133,7 +155,7 @@ class HttpServer:
         except ConnectionError:
             log.debug("%s: the client went away", incoming.path)
         finally:
-            self._streams.discard(task)
+            self._streams.pop(incoming.protocol, None)
         return response
 
 
