@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
-import time
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from pyroute2 import IPRoute, NetNS
+from pyroute2 import NetNS
 
-from mizzen.embedded.box.network import attach
+from mizzen.embedded.box import kernel
+from mizzen.embedded.box.network import attach, plug_in, second_address
 
-_TENTATIVE = 0x40
+_NODAD = 0x02
+HAS_IPV6 = socket.has_dualstack_ipv6()
 POD = """
 import ctypes, socket, sys, threading
 assert ctypes.CDLL(None).unshare(0x40000000) == 0
@@ -26,7 +29,7 @@ def serve_tcp(server):
     while True:
         connection, peer = server.accept()
         connection.sendall(f"{sys.argv[1]} {peer[0].removeprefix('::ffff:')}".encode()); connection.close()
-datagrams = socket.socket(type=socket.SOCK_DGRAM); datagrams.bind(("0.0.0.0", 53))
+datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); datagrams.bind(("::", 53))
 threading.Thread(target=serve_udp, args=(datagrams,), daemon=True).start()
 both = socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True)
 threading.Thread(target=serve_tcp, args=(both,), daemon=True).start()
@@ -42,7 +45,8 @@ for line in sys.stdin:
 
 
 class WiredPod:
-    """A process in a network namespace of its own, wired as the node wires Pods: a /32 behind a bridge port."""
+    """A process in a network namespace of its own, wired by what wires Pods: behind a bridge port, its addresses for
+    itself alone."""
 
     def __init__(self, name, address):
         self.name, self.address = name, address
@@ -56,27 +60,34 @@ class WiredPod:
         assert self.process.stdout.readline() == "serving\n"
 
     def _plug_in(self):
-        namespace = f"/proc/{self.process.pid}/ns/net"
-        with IPRoute() as route:
-            route.link("add", ifname=self.name, kind="veth", peer={"ifname": "eth0", "net_ns_fd": namespace})
-        attach(self.name)
-        with NetNS(namespace, flags=0) as inside:
-            eth0 = inside.link_lookup(ifname="eth0")[0]
-            inside.link("set", index=1, state="up")
-            inside.addr("add", index=eth0, address=self.address, prefixlen=32)
-            inside.link("set", index=eth0, state="up")
-            inside.route("add", dst="10.244.0.1/32", oif=eth0, scope="link")
-            inside.route("add", dst="default", gateway="10.244.0.1", oif=eth0)
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        namespace = os.open(f"/proc/{self.process.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        kernel.setns(namespace, kernel.CLONE_NEWNET)
+        try:
+            plug_in(self.address, home, self.name, ipv6=HAS_IPV6)
+        finally:
+            kernel.setns(home, kernel.CLONE_NEWNET)
+            os.close(home)
+            os.close(namespace)
+        attach(self.name, self.address if HAS_IPV6 else "")
 
     @property
-    def link_local(self):
-        """Its address on the bridge's own link, as the others would write it; once it is not tentative any more."""
-        while True:
-            for line in Path(f"/proc/{self.process.pid}/net/if_inet6").read_text().splitlines():
-                address, _, _, _, flags, device = line.split()
-                if device == "eth0" and not int(flags, 16) & _TENTATIVE:
-                    return f"{IPv6Address(bytes.fromhex(address))}%eth0"
-            time.sleep(0.02)
+    def second_address(self):
+        return second_address(self.address)
+
+    def take_link_local(self):
+        """An address on the bridge's own link, as a Pod with NET_ADMIN may give itself; as others would write it."""
+        address = f"fe80::{int(IPv6Address(self.second_address)) & 0xFFFF:x}"
+        with NetNS(f"/proc/{self.process.pid}/ns/net", flags=0) as inside:
+            inside.addr("add", index=inside.link_lookup(ifname="eth0")[0], address=address, prefixlen=64, flags=_NODAD)
+        return f"{address}%eth0"
+
+    @property
+    def addresses(self):
+        """All of IPv6 that the kernel has given it or we have, loopback aside."""
+        lines = Path(f"/proc/{self.process.pid}/net/if_inet6").read_text().splitlines()
+        found = (line.split() for line in lines)
+        return [str(IPv6Address(bytes.fromhex(fields[0]))) for fields in found if fields[5] == "eth0"]
 
     def call(self, address, port):
         self.process.stdin.write(f"{address} {port}\n")

@@ -45,7 +45,9 @@ def serve(address, port, talk):
                 talk(connection)
             except OSError:
                 pass
-    listening = socket.create_server((address, port), backlog=256)
+    both = not address and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    listening = socket.create_server((address, port), family=family, dualstack_ipv6=both, backlog=256)
     while True:
         threading.Thread(target=one, args=(listening.accept()[0],), daemon=True).start()
 for served in ("", 8080, http), ("", 9000, lines), ("", 9001, greeting), ("", 9002, lines), ("127.0.0.1", 9003, lines):

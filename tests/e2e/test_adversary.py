@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -124,7 +125,8 @@ def listening(mesh: Mesh) -> Iterator[Listening]:
             for row in rows:
                 _, own, _, state, *_ = row.split()
                 if state == "0A":
-                    yield Listening(sandbox.meta["name"], sandbox.address, int(own.rpartition(":")[2], 16))
+                    for address in sandbox.addresses:
+                        yield Listening(sandbox.meta["name"], address, int(own.rpartition(":")[2], 16))
 
 
 def plain_ports(name: str) -> set[int]:
@@ -141,16 +143,18 @@ def test_no_port_of_any_pod_answers_strangers_but_those_that_must(field: Field) 
     assert {8080, 9000, 9001, 9002, 9003, 15001, 15006, 15000} <= {one.port for one in ports if one.pod == "server"}
     said = {(name, "plain"): text for name, text in PLAIN.items()} | {(how, how): PLAIN["HTTP"] for how in ENCRYPTED}
     calls = [
-        (f"{one.pod} {one.port} {name}", one.address, one.port, how, text)
+        (f"{one.pod} {one.port} {one.address} {name}", one.address, one.port, how, text)
         for one in ports
         for (name, how), text in said.items()
     ]
     answers = field.intrude(calls)
-    answered = {tuple(name.split(maxsplit=2)) for name, text in answers.items() if text}
-    plain = {(name, int(port)) for name, port, how in answered if how in PLAIN}
-    assert plain <= {(one.pod, one.port) for one in ports if one.port in plain_ports(one.pod)}
-    assert ("server", 15021) in plain, "what must answer does: the others were asked alike"
-    assert {(name.partition("-")[0], port) for name, port, how in answered if how not in PLAIN} <= {("istiod", "15017")}
+    answered = [tuple(name.split(maxsplit=3)) for name, text in answers.items() if text]
+    plain = {(name, int(port), address) for name, port, address, how in answered if how in PLAIN}
+    assert plain <= {(one.pod, one.port, one.address) for one in ports if one.port in plain_ports(one.pod)}
+    for address in {one.address for one in ports if one.pod == "server"}:
+        assert ("server", 15021, address) in plain, "what must answer does: the others were asked alike"
+    encrypted = {(name.partition("-")[0], port) for name, port, _, how in answered if how not in PLAIN}
+    assert encrypted <= {("istiod", "15017")}
 
 
 def test_what_must_answer_in_plain_text_tells_no_secret_and_obeys_nobody(field: Field) -> None:
@@ -217,6 +221,80 @@ def test_no_way_around_the_sidecar_from_the_machine(field: Field) -> None:
     eventually(lambda: field.mesh.succeeds("curl", "-sf", "-m", "2", url))
     field.mode("STRICT")
     assert not field.mesh.succeeds("curl", "-sf", "-m", "2", url)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
+def test_ipv6_is_served_and_guarded_as_ipv4_is(field: Field) -> None:
+    mesh = field.mesh
+    mesh.apply(listed(service("both", ipFamilies=["IPv6", "IPv4"], ipFamilyPolicy="RequireDualStack")))
+    vip, old_vip = mesh.kubectl("get", "service", "both", "-o", "jsonpath={.spec.clusterIPs[*]}").split()
+    server, client = (
+        mesh.kubectl("get", "pod", name, "-o", "jsonpath={.status.podIPs[*].ip}").split()
+        for name in ("server", "client")
+    )
+    families = {one["addressType"]: one for one in mesh.get("endpointslices", "", "default", "-l", _SLICES)["items"]}
+    assert {name: one["endpoints"][0]["addresses"] for name, one in families.items()} == {
+        "IPv4": [server[0]],
+        "IPv6": [server[1]],
+    }
+    assert field.python(_NAMES).split() == [vip, old_vip, "both.default.svc.cluster.local"]
+    field.mode("STRICT")
+    ways = ("both", f"[{vip}]", old_vip)
+    for host in ways:
+        assert status(field, host) == "200"
+    assert field.python(_ECHO, vip).strip() == "ping"
+    assert field.plain(8080, address=server[1]) == "" == field.plain(9000, "hello", server[1])
+    assert field.plain(80, address=vip) == ""
+    mesh.apply(_NOT_FROM.replace("ADDRESS", client[1]))
+    mesh.in_force("authorizationpolicy/not-from")
+    assert [status(field, host) for host in (*ways, "server")] == ["403", "403", "403", "200"]
+    mesh.kubectl("delete", "authorizationpolicy/not-from")
+    field.mode("PERMISSIVE")
+    eventually(lambda: field.plain(80, address=vip).startswith("HTTP/1.1 200"))
+    assert field.plain(8080, address=server[1]).startswith("HTTP/1.1 200")
+    mesh.apply(_ONLY_CLIENT)
+    eventually(lambda: field.plain(8080, address=server[1]) == "")
+    assert field.plain(80, address=vip) == "" and [status(field, host) for host in ways] == ["200"] * 3
+    mesh.kubectl("delete", "networkpolicy/only-client", "service/both")
+    eventually(lambda: field.plain(8080, address=server[1]).startswith("HTTP/1.1 200"))
+
+
+_SLICES = "kubernetes.io/service-name=both"
+_NAMES = """
+    import socket
+    def asked(family):
+        return socket.getaddrinfo("both", 80, family, socket.SOCK_STREAM)[0][4][0]
+    print(asked(socket.AF_INET6), asked(socket.AF_INET), socket.gethostbyaddr(asked(socket.AF_INET6))[0])
+"""
+_ECHO = """
+    import socket, sys
+    with socket.create_connection((sys.argv[1], 9000), 5) as connection:
+        connection.sendall(b"ping")
+        print(connection.recv(4).decode())
+"""
+_NOT_FROM = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: not-from}
+spec:
+  selector: {matchLabels: {app: server}}
+  action: DENY
+  rules: [{from: [{source: {ipBlocks: [ADDRESS]}}]}]
+"""
+_ONLY_CLIENT = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: only-client}
+spec:
+  podSelector: {matchLabels: {app: server}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
+"""
+
+
+def status(field: Field, host: str) -> str:
+    """What the client is answered."""
+    words = ("-g", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{host}/")
+    return field.mesh.curl(*words, source="pod/client")
 
 
 def test_changes_of_mode_lose_no_call_between_members_of_the_mesh(field: Field) -> None:

@@ -36,6 +36,7 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("c")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(folder))
+        patch.setenv("MIZZEN_IP_FAMILIES", "IPv4")  # a cluster of one family; those of `tests/e2e` have both
         paths = cluster_paths(NAME)
         images.save(paths.images, IMAGES)
         try:

@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mizzen.embedded.box.network import prepare_box
+from mizzen.embedded.box.network import GATEWAY_IPV6, prepare_box
 from mizzen.embedded.node.service_table import TABLE
 from mizzen.embedded.node.services import run_services
 from mizzen.kube.api import WELL_KNOWN
 from mizzen.kube.memory import MemoryApi
+from mizzen.nftables.families import BOTH, IPV4
 from mizzen.nftables.messages import delete_table
 from mizzen.nftables.netlink import commit, table_names
-from wired_pods import WiredPod
+from wired_pods import HAS_IPV6, WiredPod
 
 pytestmark = [pytest.mark.process, pytest.mark.root]
 
@@ -24,7 +25,7 @@ VIP = "10.96.7.7"
 
 @pytest.fixture
 def pods(private_network):
-    prepare_box()
+    prepare_box(ipv6=HAS_IPV6)
     started = [WiredPod("one", "10.244.0.11"), WiredPod("two", "10.244.0.12")]
     yield started
     for pod in started:
@@ -41,12 +42,16 @@ def service(**spec):
     }
 
 
-def endpoint_slice(*addresses):
+def endpoint_slice(*addresses, family="IPv4"):
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": {"name": "web-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
-        "addressType": "IPv4",
+        "metadata": {
+            "name": f"web-{family.lower()}",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "web"},
+        },
+        "addressType": family,
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}],
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
     }
@@ -54,7 +59,7 @@ def endpoint_slice(*addresses):
 
 @asynccontextmanager
 async def running(api):
-    task = asyncio.create_task(run_services(api))
+    task = asyncio.create_task(run_services(api, families=BOTH if HAS_IPV6 else (IPV4,)))
     try:
         while TABLE not in table_names():
             await asyncio.sleep(0.01)
@@ -185,3 +190,33 @@ async def test_a_table_that_someone_removed_is_written_anew(pods):
         commit([delete_table(TABLE)])
         await api.replace(WELL_KNOWN.endpointslices, endpoint_slice(pods[1].address), "default")
         await until(lambda: call(VIP, 80) == "two")
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this kernel has no IPv6")
+async def test_a_service_of_both_families(pods):
+    one, two = pods
+    vip, node = "fd00:10:96::77", GATEWAY_IPV6
+    api = MemoryApi()
+    ports = [{"name": "http", "port": 80, "nodePort": 31080}, {"name": "dns", "port": 53, "protocol": "UDP"}]
+    await served(api, one, clusterIPs=[VIP, vip], ports=ports)
+    async with running(api):
+        await until(lambda: "refused" in call(vip, 80))
+        assert "refused" in two.call(vip, 80)
+        assert call(VIP, 80) == "one"
+        slices = endpoint_slice(two.second_address, family="IPv6")
+        await api.create(WELL_KNOWN.endpointslices, slices, "default")
+        await until(lambda: call(vip, 80) == "two")
+        assert one.call(vip, 80) == f"two {one.second_address}"
+        assert two.call(vip, 80).startswith("two ")  # itself
+        assert call(node, 31080) == "two"
+        assert one.call(node, 31080) == f"two {one.second_address}"
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+            client.settimeout(2)
+            client.sendto(b"hello", (vip, 53))
+            assert client.recv(100) == b"two"
+        assert call(VIP, 80) == "one"
+        affine = service(clusterIPs=[VIP, vip], ports=ports, sessionAffinity="ClientIP")
+        await api.replace(WELL_KNOWN.services, affine, "default")
+        both = endpoint_slice(one.second_address, two.second_address, family="IPv6")
+        await api.replace(WELL_KNOWN.endpointslices, both, "default")
+        await until(lambda: len({call(vip, 80) for _ in range(12)}) == 1)

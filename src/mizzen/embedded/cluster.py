@@ -48,6 +48,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`mizzen ip`: NodePorts answer there."""
     api_url: str = ""
     rootless: bool = False
+    ip_families: tuple[str, ...] = ()
+    """Of its Pods and Services."""
     pid: int = 0
 
 
@@ -128,6 +130,7 @@ def _described(name: str, paths: ClusterPaths, box: Box, *, ready: bool) -> Clus
         address=box.address,
         api_url=box.api_url,
         rootless=box.rootless,
+        ip_families=("IPv4", *(["IPv6"] if box.ipv6 else [])),
         pid=box.pid,
     )
 

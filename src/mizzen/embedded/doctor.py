@@ -239,7 +239,7 @@ def _own_isolation() -> None:
     if not network.ports_can_be_isolated():
         raise OSError(
             "frames between Pods are filtered (bridge-nf-call-iptables) and that cannot be switched off in the box: "
-            "Pods reach each other by link-local IPv6 addresses past NetworkPolicies"
+            "Pods that may change their network (NET_ADMIN) reach each other past NetworkPolicies"
         )
 
 

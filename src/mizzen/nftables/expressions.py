@@ -140,13 +140,13 @@ def random_number(modulus: int, register: int = VALUE) -> Expression:
     return Expression("numgen", (("NFTA_NG_DREG", register), ("NFTA_NG_MODULUS", modulus), ("NFTA_NG_TYPE", 1)))
 
 
-def destination_nat(address: int, port: int) -> Expression:
-    """Rewrites an IPv4 destination from two registers."""
+def destination_nat(family: int, address: int, port: int) -> Expression:
+    """Rewrites a destination of IPV4 or IPV6 from two registers."""
     return Expression(
         "nat",
         (
             ("NFTA_NAT_TYPE", 1),
-            ("NFTA_NAT_FAMILY", IPV4),
+            ("NFTA_NAT_FAMILY", family),
             ("NFTA_NAT_REG_ADDR_MIN", address),
             ("NFTA_NAT_REG_PROTO_MIN", port),
         ),

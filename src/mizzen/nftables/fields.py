@@ -18,7 +18,7 @@ from mizzen.nftables.kinds import Kind
 
 # Numbers of enum nft_meta_keys and enum nft_ct_keys.
 _MARK, _IIFNAME, _OIFNAME, _SKUID, _SKGID, _NFPROTO, _L4PROTO = 3, 6, 7, 10, 11, 15, 16
-_CT_STATE, _CT_STATUS, _CT_PROTO_DST, _CT_DST_IP = 0, 2, 12, 20
+_CT_STATE, _CT_STATUS, _CT_PROTO_DST, _CT_DST_IP, _CT_DST_IP6 = 0, 2, 12, 20, 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,12 @@ CT_ORIGINAL_DADDR = Field(
     kinds.IPV4_ADDR,
     lambda register: x.conntrack(_CT_DST_IP, register, original=True),
     _IPV4_ONLY,
+)
+CT_ORIGINAL_IP6_DADDR = Field(
+    "ct original ip6 daddr",
+    kinds.IPV6_ADDR,
+    lambda register: x.conntrack(_CT_DST_IP6, register, original=True),
+    _IPV6_ONLY,
 )
 CT_ORIGINAL_DPORT = Field(
     "ct original proto-dst",

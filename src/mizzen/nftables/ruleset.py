@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from mizzen.nftables import expressions as x
-from mizzen.nftables.fields import IP_SADDR, Field, Statement
-from mizzen.nftables.kinds import INET_SERVICE, INTEGER, IPV4_ADDR, Kind, words
+from mizzen.nftables.families import Family
+from mizzen.nftables.fields import Field, Statement
+from mizzen.nftables.kinds import INET_SERVICE, INTEGER, Kind, words
 
 Values: TypeAlias = tuple[Any, ...]
 
@@ -178,8 +179,8 @@ def verdict_map(fields: tuple[Field, ...], name: str) -> Statement:
     return Statement(f"{_names(fields)} vmap @{name}", (*loaded, x.lookup(name, source, x.VERDICT)))
 
 
-_ADDRESS, _PORT, _CLIENT = x.FIRST_WORD, x.FIRST_WORD + words(IPV4_ADDR), x.FIRST_WORD + 2 * words(IPV4_ADDR)
-"""Where the statements below keep an endpoint, and who calls it."""
+_ADDRESS = x.FIRST_WORD
+"""Where the statements below keep an endpoint's address; behind it its port, and then who calls it."""
 
 
 def random_endpoint(count: int, name: str) -> Statement:
@@ -188,31 +189,41 @@ def random_endpoint(count: int, name: str) -> Statement:
     return Statement(f"endpoint set numgen random mod {count} map @{name}", chosen)
 
 
-def remembered_endpoint(clients: str, known: str) -> Statement:
+def remembered_endpoint(family: Family, clients: str, known: str) -> Statement:
     """The one that the map holds for this client, while the set knows it; else the rule ends here."""
-    found = (_CALLER, x.lookup(clients, _CLIENT, _ADDRESS), x.lookup(known, _ADDRESS))
-    return Statement(f"endpoint set ip saddr map @{clients} endpoint @{known}", found)
+    caller, load = _caller(family)
+    found = (load, x.lookup(clients, caller, _ADDRESS), x.lookup(known, _ADDRESS))
+    return Statement(f"endpoint set {family.source.name} map @{clients} endpoint @{known}", found)
 
 
-def keep_endpoint(clients: str, seconds: int) -> Statement:
+def keep_endpoint(family: Family, clients: str, seconds: int) -> Statement:
     """The map goes on holding the endpoint for this client, for so long."""
+    caller, load = _caller(family)
     return Statement(
-        f"update @{clients} {{ ip saddr timeout {seconds}s : endpoint }}",
-        (_CALLER, x.remember(clients, _CLIENT, _ADDRESS, seconds)),
+        f"update @{clients} {{ {family.source.name} timeout {seconds}s : endpoint }}",
+        (load, x.remember(clients, caller, _ADDRESS, seconds)),
     )
 
 
-def forget_endpoint(clients: str) -> Statement:
+def forget_endpoint(family: Family, clients: str) -> Statement:
     """A map keeps what it holds: another endpoint for this client can only be remembered after this."""
-    return Statement(f"delete @{clients} {{ ip saddr }}", (_CALLER, x.forget(clients, _CLIENT, _ADDRESS)))
+    caller, load = _caller(family)
+    return Statement(f"delete @{clients} {{ {family.source.name} }}", (load, x.forget(clients, caller, _ADDRESS)))
 
 
-def to_endpoint() -> Statement:
+def to_endpoint(family: Family) -> Statement:
     """Rewrites the destination to the endpoint."""
-    return Statement("dnat ip to endpoint", (x.destination_nat(_ADDRESS, _PORT),))
+    return Statement(f"dnat {family} to endpoint", (x.destination_nat(family.number, _ADDRESS, _port(family)),))
 
 
-_CALLER = IP_SADDR.load(_CLIENT)
+def _port(family: Family) -> int:
+    return _ADDRESS + words(family.address)
+
+
+def _caller(family: Family) -> tuple[int, x.Expression]:
+    """The register for the caller's address, and what loads it."""
+    register = _port(family) + words(INET_SERVICE)
+    return register, family.source.load(register)
 
 
 def _load(fields: tuple[Field, ...]) -> tuple[int, tuple[x.Expression, ...]]:

@@ -89,7 +89,7 @@ def start_grpc(port: int) -> Any:
             return answer(details)
 
     server = grpc.server(ThreadPoolExecutor(GRPC_WORKERS), handlers=(Everything(),))
-    if not server.add_insecure_port(f"0.0.0.0:{port}"):
+    if not server.add_insecure_port(f"[::]:{port}") and not server.add_insecure_port(f"0.0.0.0:{port}"):
         raise OSError(f"cannot listen on port {port}")
     server.start()
     return server

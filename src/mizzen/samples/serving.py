@@ -145,7 +145,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _read(self) -> Request:
         pairs = tuple(self.headers.items())
-        client = self.client_address[0]
+        client = plain(self.client_address[0])
         return Request(self.command, self.path, self.headers, pairs, self._body(), client)
 
     def _body(self) -> bytes:
@@ -204,20 +204,39 @@ class _Connection(BaseHTTPRequestHandler):
         """`answer` logs, when it knows how long it took."""
 
 
+def everywhere() -> tuple[socket.AddressFamily, str]:
+    """Where to listen so that every address of the Pod answers: family and address. A bound socket of IPv6 takes IPv4
+    too, if `take_both` is told first."""
+    return (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "0.0.0.0")
+
+
+def take_both(listener: socket.socket) -> None:
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+
+
+def plain(address: str) -> str:
+    """An IPv4 caller of an IPv6 socket, as it is written elsewhere."""
+    return address.removeprefix("::ffff:")
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = BACKLOG
 
     def __init__(self, app: App, port: int, name: str) -> None:
         self.app, self.name, self.traffic = app, name, Traffic()
-        super().__init__(("0.0.0.0", port), _Connection)
+        self.address_family, address = everywhere()
+        super().__init__((address, port), _Connection)
 
     def server_bind(self) -> None:
         """Without the reverse look-up of the host's name that http.server makes."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        take_both(self.socket)
         self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "0.0.0.0", self.server_address[1]
+        address, port = self.socket.getsockname()[:2]
+        self.server_address = (address, port)
+        self.server_name, self.server_port = address, port
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that go away are no news."""
@@ -226,7 +245,7 @@ class _Server(ThreadingHTTPServer):
 
 
 def serve(app: App, port: int, name: str) -> None:
-    """Serves on all IPv4 addresses until SIGTERM or SIGINT has been dealt with."""
+    """Serves on all addresses until SIGTERM or SIGINT has been dealt with."""
     server = _Server(app, port, name)
     stop = termination()
     threading.Thread(target=server.serve_forever, args=(None,), daemon=True).start()

@@ -10,7 +10,7 @@ import argparse
 import socketserver
 import threading
 
-from mizzen.samples.serving import Traffic, termination
+from mizzen.samples.serving import Traffic, everywhere, plain, take_both, termination
 
 
 class _Echo(socketserver.StreamRequestHandler):
@@ -22,7 +22,7 @@ class _Echo(socketserver.StreamRequestHandler):
             self.wfile.write(self.server.greeting + b"\n")
         for line in self.rfile:
             with self.server.traffic.request():
-                print(f"{self.client_address[0]} {line!r}", flush=True)
+                print(f"{plain(self.client_address[0])} {line!r}", flush=True)
                 self.wfile.write(self.server.prefix + b" " + line)
 
 
@@ -33,7 +33,12 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, port: int, prefix: bytes, greeting: bytes, traffic: Traffic) -> None:
         self.prefix, self.greeting, self.traffic = prefix, greeting, traffic
-        super().__init__(("0.0.0.0", port), _Echo)
+        self.address_family, address = everywhere()
+        super().__init__((address, port), _Echo)
+
+    def server_bind(self) -> None:
+        take_both(self.socket)
+        super().server_bind()
 
 
 def main() -> None:

@@ -54,6 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--port", type=int, help="also listen on this port of 127.0.0.1; 0 chooses one")
     parser.add_argument("--port-file", type=Path, help="where to write the chosen port")
     parser.add_argument("--address", action="append", default=[], help="one more name for the certificate")
+    parser.add_argument("--ipv6", action="store_true", help="Services may have IPv6 addresses, too")
     parser.add_argument("--no-controllers", dest="controllers", action="store_false", help="serve the API only")
     return parser.parse_args()
 
@@ -65,7 +66,8 @@ async def serve(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     box_address = _box_address(options.state)
     pki = ensure_pki(options.state / "pki", _names(options, box_address))
-    application = await open_application(options.state, pki)
+    families = ("IPv4", "IPv6") if options.ipv6 else ("IPv4",)
+    application = await open_application(options.state, pki, families=families)
     connections = Connections(application.relay.socket)
     server = HttpServer(application.core, application.authenticator, connections.connect)
     claims = ClusterPaths(options.state).claims

@@ -6,16 +6,19 @@ reserved for writes on their way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from mizzen.embedded.apiserver import errors
+from mizzen.embedded.apiserver import errors, ip_families
 from mizzen.embedded.apiserver.errors import Cause
 from mizzen.embedded.apiserver.store_entries import Event
 from mizzen.kube.api import JSON
 
-SERVICE_RANGE = IPv4Network("10.96.0.0/16")
+SERVICE_RANGES: Mapping[str, IPv4Network | IPv6Network] = {
+    "IPv4": IPv4Network("10.96.0.0/16"),
+    "IPv6": IPv6Network("fd00:10:96::/112"),
+}
 NODE_PORTS = range(30000, 32768)
 RESERVED_ADDRESSES = {"10.96.0.1": ("default", "kubernetes"), "10.96.0.10": ("kube-system", "kube-dns")}
 FIRST_FREE = 256
@@ -42,10 +45,12 @@ class _Pool:
 
 
 class Allocations:
-    """`choose` picks an index below its argument; it is passed in because it is chance."""
+    """`choose` picks an index below its argument; it is passed in because it is chance. `families` are those that
+    Services may have, the default first."""
 
-    def __init__(self, choose: Callable[[int], int]) -> None:
+    def __init__(self, choose: Callable[[int], int], families: Sequence[str] = ("IPv4",)) -> None:
         self._choose = choose
+        self._families = families
         self._addresses = _Pool()
         self._ports = _Pool()
 
@@ -66,10 +71,14 @@ class Allocations:
         self._hold(uid, service["spec"])
 
     def allocate(self, service: JSON, old: JSON | None) -> list[Cause]:
-        """Fill in `clusterIP(s)` and `nodePort`s as the type wants, and hold them. Answers what is wrong."""
+        """Fill in IP families, `clusterIP(s)` and `nodePort`s as the type wants, and hold them.
+
+        Answers what is wrong.
+        """
         spec, uid = service["spec"], service["metadata"]["uid"]
         before = (old or {}).get("spec", {})
-        causes = [*self._cluster_ip(service, before), *self._node_ports(spec, before, uid)]
+        causes = ip_families.settle(spec, before, self._families) or self._cluster_ips(service)
+        causes += self._node_ports(spec, before, uid)
         if not causes:
             self._hold(uid, spec)
         return causes
@@ -79,29 +88,22 @@ class Allocations:
         ports = [spec.get("healthCheckNodePort"), *(port.get("nodePort") for port in spec.get("ports") or ())]
         self._ports.hold(uid, {str(port) for port in ports if port})
 
-    def _cluster_ip(self, service: JSON, before: JSON) -> list[Cause]:
+    def _cluster_ips(self, service: JSON) -> list[Cause]:
+        """One of each of the Service's families."""
         spec, uid = service["spec"], service["metadata"]["uid"]
-        if spec.get("type") == "ExternalName":
-            for name in ("clusterIP", "clusterIPs"):
-                spec.pop(name, None)
+        if spec.get("type") == "ExternalName" or spec["clusterIP"] == ip_families.HEADLESS:
             return []
-        asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "") or before.get("clusterIP") or ""
-        if before.get("clusterIP") and asked != before["clusterIP"]:
-            return [errors.invalid_value("spec.clusterIPs[0]", asked, "may not change once set")]
-        if asked and asked != "None" and (causes := self._check_address(asked, service)):
-            return causes
-        spec["clusterIP"] = asked or self._free_address(uid)
-        spec["clusterIPs"] = [spec["clusterIP"]]
-        return []
+        asked = spec["clusterIPs"]
+        causes = [cause for address in asked for cause in self._check_address(address, service)]
+        if not causes:
+            spec["clusterIPs"] = [*asked, *(self._free_address(uid, each) for each in spec["ipFamilies"][len(asked) :])]
+            spec["clusterIP"] = spec["clusterIPs"][0]
+        return causes
 
     def _check_address(self, address: str, service: JSON) -> list[Cause]:
-        metadata = service["metadata"]
-        try:
-            inside = IPv4Address(address) in SERVICE_RANGE
-        except ValueError:
-            return [errors.invalid_value("spec.clusterIPs[0]", address, "must be a valid IP address")]
-        if not inside:
-            why = f"failed to allocate IP {address}: the provided IP is not in the valid range {SERVICE_RANGE}"
+        metadata, network = service["metadata"], SERVICE_RANGES[ip_families.family_of(address)]
+        if ip_address(address) not in network:
+            why = f"failed to allocate IP {address}: the provided IP is not in the valid range {network}"
             return [errors.invalid_value("spec.clusterIPs", [address], why)]
         owner = RESERVED_ADDRESSES.get(address, (metadata.get("namespace"), metadata["name"]))
         if self._addresses.taken_by_other(address, metadata["uid"]) or owner != (
@@ -112,11 +114,12 @@ class Allocations:
             return [errors.invalid_value("spec.clusterIPs", [address], why)]
         return []
 
-    def _free_address(self, uid: str) -> str:
-        size = SERVICE_RANGE.num_addresses - FIRST_FREE - 1
+    def _free_address(self, uid: str, family: str) -> str:
+        network = SERVICE_RANGES[family]
+        size = network.num_addresses - FIRST_FREE - 1
         start = self._choose(size)
         for step in range(size):
-            address = str(SERVICE_RANGE[FIRST_FREE + (start + step) % size])
+            address = str(network[FIRST_FREE + (start + step) % size])
             if not self._addresses.taken_by_other(address, uid):
                 return address
         raise errors.internal("failed to allocate a serviceIP: range is full")

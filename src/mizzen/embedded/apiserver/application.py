@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,10 +55,12 @@ class Application:
         await self.store.close()
 
 
-async def open_application(state: Path, pki: Pki, address: str = "127.0.0.1") -> Application:
+async def open_application(
+    state: Path, pki: Pki, address: str = "127.0.0.1", *, families: Sequence[str] = ("IPv4",)
+) -> Application:
     """Open the store in `state`, and write what every cluster begins with. Raises StoreTooNew."""
     store, registry = Store(state / "store.db"), Registry()
-    allocations = Allocations(secrets.randbelow)
+    allocations = Allocations(secrets.randbelow, families)
     store.listen(CRDS, registry.crd_changed)
     store.listen("services", allocations.service_changed)
     calls = WebhookCalls(store)

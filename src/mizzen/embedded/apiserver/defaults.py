@@ -149,7 +149,7 @@ def _service(obj: JSON) -> None:
 
 def _traffic_policies(spec: JSON) -> None:
     if spec["type"] != "ExternalName":
-        fill(spec, {"internalTrafficPolicy": "Cluster", "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]})
+        fill(spec, {"internalTrafficPolicy": "Cluster"})
     if spec["type"] in ("NodePort", "LoadBalancer"):
         fill(spec, {"externalTrafficPolicy": "Cluster"})
     if spec["type"] == "LoadBalancer":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mizzen.embedded.apiserver import validation_names as check
 from mizzen.embedded.apiserver.errors import Cause, invalid_value, required
+from mizzen.embedded.apiserver.ip_families import FAMILIES, PREFERRED, REQUIRED, SINGLE
 from mizzen.kube.api import JSON
 
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
@@ -31,16 +32,14 @@ def service(obj: JSON) -> Iterator[Cause]:
 
 
 def _families(spec: JSON) -> Iterator[Cause]:
-    """Pods and Services have IPv4 addresses here. What only prefers two families gets one, as Kubernetes does it."""
-    for index, family in enumerate(spec.get("ipFamilies") or ()):
+    """By themselves; whether this cluster has them is decided when addresses are given (`ip_families`)."""
+    families = spec.get("ipFamilies") or []
+    for index, family in enumerate(families):
         at = f"spec.ipFamilies[{index}]"
-        yield from check.choice(at, family, ("IPv4", "IPv6"))
-        if family == "IPv6":
-            yield invalid_value(at, family, "not configured on this cluster")
-    policy = spec.get("ipFamilyPolicy")
-    yield from check.choice("spec.ipFamilyPolicy", policy, ("PreferDualStack", "RequireDualStack", "SingleStack"))
-    if policy == "RequireDualStack":
-        yield invalid_value("spec.ipFamilyPolicy", policy, "this cluster is not configured for dual-stack services")
+        yield from check.choice(at, family, FAMILIES)
+        if family in families[:index]:
+            yield check.duplicate(at, family)
+    yield from check.choice("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy"), (PREFERRED, REQUIRED, SINGLE))
 
 
 def _external_name(spec: JSON) -> Iterator[Cause]:

@@ -94,7 +94,8 @@ def _answer(client: socket.socket) -> bool:
 
 def open_socket(wanted: Wanted) -> socket.socket:
     """A non-blocking socket of this process's network. Raises OSError."""
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM if wanted.kind == "tcp" else socket.SOCK_DGRAM)
+    family = socket.AF_INET6 if ":" in wanted.address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM if wanted.kind == "tcp" else socket.SOCK_DGRAM)
     try:
         made.setblocking(False)
         if wanted.op == "listen":

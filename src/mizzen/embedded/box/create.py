@@ -21,6 +21,8 @@ from mizzen.embedded.box.init import Go, single_user
 from mizzen.embedded.box.proc import boot_id, is_running, start_time
 from mizzen.embedded.paths import ClusterPaths
 
+FAMILIES = "MIZZEN_IP_FAMILIES"
+"""`IPv4`, or `IPv4,IPv6`. Not set: both where this machine has IPv6."""
 _SETUP_LIMIT = 20.0
 _STOP_LIMIT = 20.0
 _PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "XDG_CACHE_HOME")
@@ -44,6 +46,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     host_address: str = ""
     interface: str = ""
     rootless: bool = False
+    ipv6: bool = False
+    """Pods and Services have IPv6 addresses beside those of IPv4."""
 
     @property
     def api_url(self) -> str:
@@ -126,15 +130,25 @@ def end(box: Box) -> None:
         network.leave_host(box.interface)
 
 
+def wants_ipv6(asked: str, *, has_ipv6: bool) -> bool:
+    """What `MIZZEN_IP_FAMILIES` comes to on a machine with or without IPv6. Raises BoxError."""
+    if asked not in ("", "IPv4", "IPv4,IPv6"):
+        raise BoxError(f"{FAMILIES} is {asked!r}: it may be `IPv4` or `IPv4,IPv6`, or not be set")
+    if asked == "IPv4,IPv6" and not Path("/proc/sys/net/ipv6").exists():
+        raise BoxError(f"{FAMILIES} asks for IPv6, which this machine's kernel does not have: take it out, or unset it")
+    return asked == "IPv4,IPv6" or (has_ipv6 and not asked)
+
+
 def _make(paths: ClusterPaths, listener: socket.socket, *, bare: bool) -> Box:
+    ipv6 = wants_ipv6(os.environ.get(FAMILIES, ""), has_ipv6=network.machine_has_ipv6())
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         ours.settimeout(_SETUP_LIMIT)
         with theirs:
-            outside = _launch(paths, theirs, listener, bare=bare)
+            outside = _launch(paths, theirs, listener, bare=bare, ipv6=ipv6)
         try:
             pid = _expect_pid(ours, paths)
-            box = _join(paths, ours, pid, listener.getsockname()[1])
+            box = _join(paths, pid, listener.getsockname()[1], ipv6=ipv6)
         finally:
             # Closing our end without "go" ends the new pid 1, and the box with it.
             outside.wait()
@@ -143,11 +157,11 @@ def _make(paths: ClusterPaths, listener: socket.socket, *, bare: bool) -> Box:
 
 
 def _launch(
-    paths: ClusterPaths, control: socket.socket, listener: socket.socket, *, bare: bool
+    paths: ClusterPaths, control: socket.socket, listener: socket.socket, *, bare: bool, ipv6: bool
 ) -> subprocess.Popen[bytes]:
     descriptors = (control.fileno(), listener.fileno())
     command = [sys.executable, "-m", "mizzen.embedded.box.init", "--state", str(paths.root)]
-    command += ["--bare"] if bare else []
+    command += [*(["--bare"] if bare else []), *(["--ipv6"] if ipv6 else [])]
     with (paths.logs / "init.log").open("ab") as log:
         return subprocess.Popen(
             [*command, "--control", str(descriptors[0]), "--api-fd", str(descriptors[1])],
@@ -188,7 +202,7 @@ def _expect_pid(control: socket.socket, paths: ClusterPaths) -> int:
     return pid
 
 
-def _join(paths: ClusterPaths, control: socket.socket, pid: int, port: int) -> Box:
+def _join(paths: ClusterPaths, pid: int, port: int, *, ipv6: bool) -> Box:
     """Connect the new box to the host and record it. An error leaves it to die for want of a "go"."""
     rootless = os.geteuid() != 0 or single_user()
     uplink = None if rootless else network.join_host(pid, interface_name(paths))
@@ -201,6 +215,7 @@ def _join(paths: ClusterPaths, control: socket.socket, pid: int, port: int) -> B
         host_address=uplink.host_address if uplink else "",
         interface=uplink.interface if uplink else "",
         rootless=rootless,
+        ipv6=ipv6,
     )
     _record(paths.box, box)
     return box

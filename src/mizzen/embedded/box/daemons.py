@@ -49,14 +49,14 @@ class Daemon:
         return f"{self.name} ended with {os.waitstatus_to_exitcode(status)}, starting it again in {self._wait:.1f} s"
 
 
-def box_daemons(state: Path, listener: int, cluster_ip: str) -> list[Daemon]:
+def box_daemons(state: Path, listener: int, cluster_ip: str, *, ipv6: bool) -> list[Daemon]:
     """API server and node. `listener` is the socket that the host opened for the API server."""
     python = [sys.executable, "-m"]
     apiserver = [*python, "mizzen.embedded.apiserver", "--state", str(state), "--fd", str(listener)]
     return [
         Daemon(
             "apiserver",
-            [*apiserver, "--cluster-ip", cluster_ip],
+            [*apiserver, "--cluster-ip", cluster_ip, *(["--ipv6"] if ipv6 else [])],
             state / "logs" / "apiserver.log",
             descriptors=(listener,),
         ),

@@ -186,7 +186,7 @@ def prepare_mounts() -> None:
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
 
 
-def run(paths: ClusterPaths, control: socket.socket, api_listener: int, *, bare: bool) -> None:
+def run(paths: ClusterPaths, control: socket.socket, api_listener: int, *, bare: bool, ipv6: bool) -> None:
     """Pid 1's life."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     prepare_mounts()
@@ -194,14 +194,14 @@ def run(paths: ClusterPaths, control: socket.socket, api_listener: int, *, bare:
     kernel.unshare(kernel.CLONE_NEWNET)
     stage = paths.run / "stage"
     stage.mkdir(exist_ok=True)
-    network.prepare_box()
+    network.prepare_box(ipv6=ipv6)
     socket.sethostname("mizzen")
     _wait_for_go(control)
     wakeup = _wake_on_children()
     listener = _listen(paths.init_socket)
     place = spawn.Place(stage=stage, shared=rootfs.python_folders(), single_user=single_user())
-    daemons = [] if bare else box_daemons(paths.root, api_listener, network.API_ADDRESS)
-    pods = PodProcesses(place, lambda message: init.tell(message))
+    daemons = [] if bare else box_daemons(paths.root, api_listener, network.API_ADDRESS, ipv6=ipv6)
+    pods = PodProcesses(place, lambda message: init.tell(message), ipv6)
     init = Init(paths, pods, daemons, Preload(()) if bare else everything(), outside)
     init.serve(listener, wakeup)
 
@@ -240,12 +240,13 @@ def main() -> None:
     parser.add_argument("--control", type=int, required=True, help="socket to the host side of the start")
     parser.add_argument("--api-fd", type=int, required=True, help="listening socket for the API server")
     parser.add_argument("--bare", action="store_true", help="no daemons, nothing preloaded")
+    parser.add_argument("--ipv6", action="store_true", help="Pods and Services have IPv6 addresses, too")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     control = socket.socket(fileno=options.control)
     control.set_inheritable(False)
     if enter_namespaces(control):
-        run(ClusterPaths(options.state), control, options.api_fd, bare=options.bare)
+        run(ClusterPaths(options.state), control, options.api_fd, bare=options.bare, ipv6=options.ipv6)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,12 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     address: str
     created_at: float
     meta: dict[str, Any] = {}
+    second_address: str = ""
+    """Its IPv6 one; empty in a cluster without."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.address, self.second_address)))
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):

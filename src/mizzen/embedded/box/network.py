@@ -1,9 +1,13 @@
 """The box's network: one bridge, one veth pair per Pod, and as root one veth pair to the host.
 
-Pods have /32 addresses and reach everything through the bridge's own address. So every packet between Pods is routed
-and passes the box's nftables, where Services and NetworkPolicies are: the bridge's ports are isolated from each other.
-Filtering of bridged frames is off. A Pod that calls itself through a Service needs no hairpin on the way, and gets it
-anyway for machines on which that cannot be.
+Pods have addresses for themselves alone (/32) and reach everything through the bridge's own. So every packet between Pods
+is routed and passes the box's nftables, where Services and NetworkPolicies are: the bridge's ports are isolated from each
+other. Filtering of bridged frames is off. A Pod that calls itself through a Service needs no hairpin on the way, and gets
+it anyway for machines on which that cannot be.
+
+With IPv6 every Pod has a second address, which follows from its first, as does its Ethernet address. So both sides know
+their neighbours for good: nobody asks for them, nobody waits until an address is known to be unique, and no Pod can
+answer for another. Nobody has a link-local address.
 """
 
 from __future__ import annotations
@@ -22,19 +26,25 @@ from pyroute2 import IPRoute, NetlinkError
 
 BRIDGE = "mizzen0"
 GATEWAY = "10.244.0.1"
+GATEWAY_IPV6 = "fd00:10:244::1"
 API_ADDRESS = "10.96.0.1"
 DNS_ADDRESS = "10.96.0.10"
 SERVICES = "10.96.0.0/16"
+SERVICES_IPV6 = "fd00:10:96::/112"
 PODS = ipaddress.IPv4Network("10.244.0.0/16")
+PODS_IPV6 = ipaddress.IPv6Network("fd00:10:244::/112")
 UPLINK = "uplink0"
-_BRIDGE_MAC = "02:00:0a:f4:00:01"
-"""Set, so that it stays: a bridge without one takes the lowest of its ports', and when that Pod goes, every other Pod
-talks to an address nobody has for ten seconds. Each box has a bridge of its own, so all may have the same."""
 
 _BRIDGE_FILTER = "net/bridge/bridge-nf-call-"
 
 LINKS = ipaddress.IPv4Network("10.245.0.0/16")
 """Where the /30 networks between host and boxes are taken from."""
+
+_IPV6 = "net/ipv6/conf"
+_NODAD = 0x02
+_ONLINK = 0x04
+_NO_LINK_LOCAL = "1"
+"""addr_gen_mode"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +70,54 @@ def expire_orphans() -> None:
     write_sysctl("net/ipv4/tcp_orphan_retries", "3")
 
 
-def prepare_box() -> None:
+def mac(address: str) -> str:
+    """The Ethernet address of who has this IPv4 address.
+
+    The bridge's is set, so that it stays: a bridge without one takes the lowest of its ports', and when that Pod goes,
+    every other Pod talks to an address nobody has for ten seconds. Each box has a bridge of its own, so all may have
+    the same.
+    """
+    return "02:00:" + ipaddress.IPv4Address(address).packed.hex(":")
+
+
+def second_address(address: str) -> str:
+    """The IPv6 address of the Pod with this IPv4 address."""
+    return str(PODS_IPV6[int(ipaddress.IPv4Address(address)) - int(PODS.network_address)])
+
+
+def machine_has_ipv6() -> bool:
+    """Whether the kernel has IPv6 and nobody has switched it off in this process's network."""
+    switch = Path("/proc/sys", _IPV6, "all/disable_ipv6")
+    return switch.exists() and switch.read_text().strip() == "0"
+
+
+def prepare_box(*, ipv6: bool = False) -> None:
     """Inside a fresh network namespace: loopback, bridge with the cluster's addresses, forwarding."""
+    if ipv6:
+        write_sysctl(f"{_IPV6}/default/addr_gen_mode", _NO_LINK_LOCAL)
     with IPRoute() as route:
         route.link("set", index=1, state="up")
-        route.link("add", ifname=BRIDGE, kind="bridge", address=_BRIDGE_MAC)
+        route.link("add", ifname=BRIDGE, kind="bridge", address=mac(GATEWAY))
         bridge = _index(route, BRIDGE)
         for address, prefix in ((GATEWAY, PODS.prefixlen), (API_ADDRESS, 32), (DNS_ADDRESS, 32)):
             route.addr("add", index=bridge, address=address, prefixlen=prefix)
         route.link("set", index=bridge, state="up")
         # A local process that dials a ClusterIP needs a route before OUTPUT nat gets to see the packet.
         route.route("add", dst=SERVICES, oif=bridge, prefsrc=GATEWAY)
+        if ipv6:
+            _prepare_ipv6(route, bridge)
     write_sysctl("net/ipv4/ip_forward", "1")
     for interface in ("all", BRIDGE):
         write_sysctl(f"net/ipv4/conf/{interface}/send_redirects", "0")
     write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
     _let_frames_pass()
     expire_orphans()
+
+
+def _prepare_ipv6(route: IPRoute, bridge: int) -> None:
+    route.addr("add", index=bridge, address=GATEWAY_IPV6, prefixlen=PODS_IPV6.prefixlen, flags=_NODAD)
+    route.route("add", dst=SERVICES_IPV6, oif=bridge, prefsrc=GATEWAY_IPV6)
+    write_sysctl(f"{_IPV6}/all/forwarding", "1")
 
 
 def _let_frames_pass() -> None:
@@ -106,30 +147,53 @@ def configure_uplink(address: str) -> None:
         route.link("set", index=uplink, state="up")
 
 
-def plug_in(address: str, box_namespace: int, port: str) -> None:
+def plug_in(address: str, box_namespace: int, port: str, *, ipv6: bool = False) -> None:
     """Inside a Pod's fresh network namespace: loopback and `eth0`, whose other end `port` appears in the box."""
+    _limit_ipv6(ipv6)
     with IPRoute() as route:
         route.link("set", index=1, state="up")
-        route.link("add", ifname="eth0", kind="veth", peer={"ifname": port, "net_ns_fd": box_namespace})
+        peer = {"ifname": port, "net_ns_fd": box_namespace}
+        route.link("add", ifname="eth0", kind="veth", address=mac(address), peer=peer)
         eth0 = _index(route, "eth0")
         route.addr("add", index=eth0, address=address, prefixlen=32)
         route.link("set", index=eth0, state="up")
         route.route("add", dst=f"{GATEWAY}/32", oif=eth0, scope="link")
         route.route("add", dst="default", gateway=GATEWAY, oif=eth0)
+        if ipv6:
+            own = second_address(address)
+            route.addr("add", index=eth0, address=own, prefixlen=128, flags=_NODAD)
+            _know(route, GATEWAY_IPV6, mac(GATEWAY), eth0)
+            route.route("add", dst="::/0", gateway=GATEWAY_IPV6, oif=eth0, flags=_ONLINK)
     write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
     expire_orphans()
 
 
-def attach(port: str) -> None:
-    """Inside the box: the box's end of a Pod's veth pair joins the bridge, in hairpin mode.
+def _limit_ipv6(ipv6: bool) -> None:
+    """Interfaces to come have no IPv6, or of its addresses only those that they are given. Loopback keeps ::1."""
+    if ipv6:
+        write_sysctl(f"{_IPV6}/default/addr_gen_mode", _NO_LINK_LOCAL)
+    elif Path("/proc/sys", _IPV6).exists():
+        write_sysctl(f"{_IPV6}/default/disable_ipv6", "1")
+
+
+def _know(route: IPRoute, address: str, ethernet_address: str, interface: int) -> None:
+    """A neighbour for good."""
+    route.neigh("replace", dst=address, lladdr=ethernet_address, ifindex=interface, state="permanent")
+
+
+def attach(port: str, address: str = "") -> None:
+    """Inside the box: the box's end of a Pod's veth pair joins the bridge, in hairpin mode. `address`: the Pod's, if it
+    has a second one.
 
     Isolated ports reach the bridge and not each other. Nothing must go from Pod to Pod but through the box's nftables:
     not by link-local addresses either, nor by frames that a Pod has written itself.
     """
     with IPRoute() as route:
-        index = _index(route, port)
-        route.link("set", index=index, master=_index(route, BRIDGE), state="up")
+        index, bridge = _index(route, port), _index(route, BRIDGE)
+        route.link("set", index=index, master=bridge, state="up")
         route.brport("set", index=index, mode=1, isolated=int(ports_can_be_isolated()))
+        if address:
+            _know(route, second_address(address), mac(address), bridge)
 
 
 def join_host(pid: int, interface: str) -> Uplink:

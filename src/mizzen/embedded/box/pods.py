@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from mizzen.embedded.box import proc, sandbox, spawn
+from mizzen.embedded.box import network, proc, sandbox, spawn
 from mizzen.embedded.box.messages import Exit, Inventory, Message, Process, Request, Running, Sandbox, close_all
 
 
@@ -65,6 +65,8 @@ class PodProcesses:
 
     place: spawn.Place
     tell: Callable[[Message], None]
+    ipv6: bool = False
+    """Pods have a second address."""
     addresses: sandbox.Addresses = field(default_factory=sandbox.Addresses)
     sandboxes: dict[str, Sandbox] = field(default_factory=dict)
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -149,11 +151,19 @@ class PodProcesses:
         address = self.addresses.take()
         self._ports += 1
         try:
-            pid = sandbox.create(request.hostname, address, f"pod{self._ports}")
+            pid = sandbox.create(request.hostname, address, f"pod{self._ports}", ipv6=self.ipv6)
         except BaseException:
             self.addresses.give_back(address)
             raise
-        made = Sandbox(id=request.id, pid=pid, address=address, created_at=time.time(), meta=request.meta)
+        second = network.second_address(address) if self.ipv6 else ""
+        made = Sandbox(
+            id=request.id,
+            pid=pid,
+            address=address,
+            second_address=second,
+            created_at=time.time(),
+            meta=request.meta,
+        )
         self.sandboxes[request.id] = made
         return made
 

@@ -48,18 +48,18 @@ class Addresses:
         self._used.discard(address)
 
 
-def create(hostname: str, address: str, port: str) -> int:
+def create(hostname: str, address: str, port: str, *, ipv6: bool = False) -> int:
     """Make the namespaces with `eth0` at `address` and the box's end named `port`. Returns the pause process's pid."""
     with _away_from_home() as home:
         kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC)
         socket.sethostname(hostname)
-        network.plug_in(address, home["net"], port)
+        network.plug_in(address, home["net"], port, ipv6=ipv6)
         kernel.unshare(kernel.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
             pause()
     try:
-        network.attach(port)
+        network.attach(port, address if ipv6 else "")
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         raise

@@ -29,9 +29,20 @@ def is_selected(service: JSON, pod: JSON) -> bool:
     return bool(selector) and selector.items() <= labels_of(pod).items()
 
 
-def takes_part(pod: JSON) -> bool:
+def families(service: JSON) -> list[str]:
+    """IP families in which it is called, the first one first."""
+    return service["spec"].get("ipFamilies") or ["IPv4"]
+
+
+def address(pod: JSON, family: str) -> str | None:
+    """The Pod's in this IP family."""
+    every = [each["ip"] for each in status(pod).get("podIPs") or ()] or [status(pod).get("podIP")]
+    return next((each for each in every if each and (":" in each) == (family == "IPv6")), None)
+
+
+def takes_part(pod: JSON, family: str) -> bool:
     """Has an address that may still be in use."""
-    return bool(status(pod).get("podIP")) and not is_finished(pod)
+    return bool(address(pod, family)) and not is_finished(pod)
 
 
 def ports_on(service: JSON, pod: JSON) -> Ports:
@@ -58,14 +69,14 @@ def _target(port: JSON, protocol: str, pod: JSON) -> int | None:
     return None
 
 
-def endpoint(service: JSON, pod: JSON, zones: Mapping[str, str]) -> JSON:
+def endpoint(service: JSON, pod: JSON, family: str, zones: Mapping[str, str]) -> JSON:
     """One entry of a slice. A Pod on its way out is not ready, but may still be serving."""
     spec, metadata = pod.get("spec") or {}, pod["metadata"]
     serving, terminating = is_ready(pod), is_deleting(pod)
     published = bool(service["spec"].get("publishNotReadyAddresses"))
     node = spec.get("nodeName", "")
     entry: JSON = {
-        "addresses": [status(pod)["podIP"]],
+        "addresses": [address(pod, family)],
         "conditions": {
             "ready": published or (serving and not terminating),
             "serving": serving,
@@ -87,25 +98,28 @@ def endpoint(service: JSON, pod: JSON, zones: Mapping[str, str]) -> JSON:
     return entry
 
 
-def by_ports(service: JSON, pods: Iterable[JSON]) -> dict[Ports, list[JSON]]:
+def by_ports(service: JSON, pods: Iterable[JSON], family: str) -> dict[Ports, list[JSON]]:
     """The Pods that can be reached, grouped by the ports they serve, oldest first."""
     groups: dict[Ports, list[JSON]] = {}
-    for pod in sorted(filter(takes_part, pods), key=lambda pod: pod["metadata"]["name"]):
+    reachable = (pod for pod in pods if takes_part(pod, family))
+    for pod in sorted(reachable, key=lambda pod: pod["metadata"]["name"]):
         groups.setdefault(ports_on(service, pod), []).append(pod)
     return groups or {ports_on(service, {}): []}
 
 
 def slices(service: JSON, pods: Iterable[JSON], zones: Mapping[str, str], present: Iterable[JSON]) -> list[JSON]:
-    """The slices there should be. Those of `present` with the same ports are kept by name; new ones have none yet."""
-    free: dict[Ports, list[JSON]] = {}
+    """The slices there should be, of each IP family. Those of `present` with the same ports are kept by name; new ones
+    have none yet."""
+    free: dict[tuple[str, Ports], list[JSON]] = {}
     for each in present:
-        free.setdefault(_ports_of(each), []).append(each)
-    wanted = []
-    for ports, group in by_ports(service, pods).items():
-        for start in range(0, max(len(group), 1), MOST):
-            entries = [endpoint(service, pod, zones) for pod in group[start : start + MOST]]
-            reusable = free.get(ports)
-            wanted.append(_slice(service, ports, entries, reusable.pop(0) if reusable else None))
+        free.setdefault((each["addressType"], _ports_of(each)), []).append(each)
+    every, wanted = list(pods), []
+    for family in families(service):
+        for ports, group in by_ports(service, every, family).items():
+            for start in range(0, max(len(group), 1), MOST):
+                entries = [endpoint(service, pod, family, zones) for pod in group[start : start + MOST]]
+                reusable = free.get((family, ports))
+                wanted.append(_slice(service, family, ports, entries, reusable.pop(0) if reusable else None))
     return wanted
 
 
@@ -116,7 +130,7 @@ def _ports_of(each: JSON) -> Ports:
     )
 
 
-def _slice(service: JSON, ports: Ports, entries: list[JSON], present: JSON | None) -> JSON:
+def _slice(service: JSON, family: str, ports: Ports, entries: list[JSON], present: JSON | None) -> JSON:
     metadata = service["metadata"]
     own = {SERVICE_NAME: metadata["name"], MANAGED_BY: CONTROLLER}
     headless = {HEADLESS: ""} if service["spec"].get("clusterIP") == "None" else {}
@@ -129,7 +143,7 @@ def _slice(service: JSON, ports: Ports, entries: list[JSON], present: JSON | Non
             "labels": {**labels_of(service), **own, **headless},
             "ownerReferences": [owner_reference(service)],
         },
-        "addressType": "IPv4",
+        "addressType": family,
         "ports": [_slice_port(port) for port in ports],
         "endpoints": entries,
     }
@@ -143,9 +157,10 @@ def _slice_port(port: tuple[str, str, int, str]) -> JSON:
 
 
 def subsets(service: JSON, pods: Iterable[JSON]) -> list[JSON]:
-    """The same as `Endpoints` says it. Pods on their way out are left out, as are those that serve no port."""
+    """The same as `Endpoints` says it, which knows one IP family. Pods on their way out are left out, as are those that
+    serve no port."""
     answer = []
-    for ports, group in by_ports(service, pods).items():
+    for ports, group in by_ports(service, pods, families(service)[0]).items():
         staying = [pod for pod in group if not is_deleting(pod)]
         published = bool(service["spec"].get("publishNotReadyAddresses"))
         ready = [_address(service, pod) for pod in staying if published or is_ready(pod)]
@@ -157,7 +172,7 @@ def subsets(service: JSON, pods: Iterable[JSON]) -> list[JSON]:
 
 
 def _address(service: JSON, pod: JSON) -> JSON:
-    entry = endpoint(service, pod, {})
+    entry = endpoint(service, pod, families(service)[0], {})
     kept: JSON = {key: entry[key] for key in ("hostname", "nodeName", "targetRef") if key in entry}
     return {"ip": entry["addresses"][0], **kept}
 

@@ -32,7 +32,7 @@ class Mirrors:
         present = [each for each in self._cluster.within(SLICES, key[0]) if ours <= labels_of(each).items()]
         wanted = self._wanted(key)
         for old, new in zip(present, wanted, strict=False):
-            if any(old.get(part) != new[part] for part in ("endpoints", "ports")):
+            if any(old.get(part) != new[part] for part in ("addressType", "endpoints", "ports")):
                 await self._cluster.replace(SLICES, {**old, **new, "metadata": old["metadata"]})
         for new in wanted[len(present) :]:
             await self._cluster.create(SLICES, new)
@@ -46,7 +46,9 @@ class Mirrors:
             return []
         if labels_of(endpoints).get(SKIP) == "true" or "endpoints.kubernetes.io/managed-by" in labels_of(endpoints):
             return []
-        return [_slice(endpoints, subset) for subset in endpoints.get("subsets") or ()]
+        subsets = endpoints.get("subsets") or ()
+        slices = (_slice(endpoints, subset, family) for subset in subsets for family in ("IPv4", "IPv6"))
+        return [each for each in slices if each["endpoints"]]
 
 
 def _mirror_of(change: Change) -> Iterable[Key]:
@@ -55,10 +57,11 @@ def _mirror_of(change: Change) -> Iterable[Key]:
         yield change.key[0], labels.get(SERVICE_NAME, "")
 
 
-def _slice(endpoints: JSON, subset: JSON) -> JSON:
+def _slice(endpoints: JSON, subset: JSON, family: str) -> JSON:
+    """What the subset holds of one IP family."""
     metadata = endpoints["metadata"]
-    ready = [_endpoint(address, True) for address in subset.get("addresses") or ()]
-    others = [_endpoint(address, False) for address in subset.get("notReadyAddresses") or ()]
+    ready = [_endpoint(address, True) for address in _of(family, subset.get("addresses"))]
+    others = [_endpoint(address, False) for address in _of(family, subset.get("notReadyAddresses"))]
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -68,10 +71,14 @@ def _slice(endpoints: JSON, subset: JSON) -> JSON:
             "labels": {**labels_of(endpoints), SERVICE_NAME: metadata["name"], MANAGED_BY: CONTROLLER},
             "ownerReferences": [owner_reference(endpoints)],
         },
-        "addressType": "IPv4",
+        "addressType": family,
         "ports": [{"name": "", "protocol": "TCP", **port} for port in subset.get("ports") or ()],
         "endpoints": [*ready, *others],
     }
+
+
+def _of(family: str, addresses: Iterable[JSON] | None) -> list[JSON]:
+    return [each for each in addresses or () if (":" in each["ip"]) == (family == "IPv6")]
 
 
 def _endpoint(address: JSON, ready: bool) -> JSON:

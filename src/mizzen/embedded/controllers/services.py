@@ -11,6 +11,7 @@ from mizzen.embedded.controllers.endpoints import (
     SERVICE_NAME,
     ZONE,
     endpoints_object,
+    families,
     is_selected,
     slices,
 )
@@ -112,7 +113,8 @@ class Services:
         if service is None or is_deleting(service):
             return None
         wanted: JSON = {}
-        if service["spec"].get("type") == "LoadBalancer" and self._address:
+        balanced = service["spec"].get("type") == "LoadBalancer" and "IPv4" in families(service)
+        if balanced and self._address:  # which is one of IPv4: a Service of IPv6 alone does not answer there
             wanted = {"ingress": [{"ip": self._address, "ipMode": "VIP"}]}
         if (status(service).get("loadBalancer") or {}) != wanted:
             await self._cluster.set_status(SERVICES, service, {**status(service), "loadBalancer": wanted})

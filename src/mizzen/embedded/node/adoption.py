@@ -29,7 +29,7 @@ def known_facts(pod: JSON, sandbox: Sandbox | None, processes: Sequence[RunningP
     return PodFacts(
         failure=Failure(status["reason"], status.get("message") or "") if gave_up else None,
         containers=containers,
-        address=sandbox.address if sandbox else "",
+        addresses=sandbox.addresses if sandbox else (),
         started_at=_seconds(started) if started else now,
         initialized=sandbox is not None and _condition(status, "Initialized"),
     )

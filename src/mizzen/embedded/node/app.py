@@ -42,6 +42,7 @@ from mizzen.kube.config import Target
 from mizzen.kube.http import HttpApi
 from mizzen.kube.informer import Informer
 from mizzen.kube.reflector import Change, same_revision
+from mizzen.nftables.families import BOTH, IPV4, Family
 
 log = logging.getLogger("mizzen.node")
 
@@ -208,10 +209,10 @@ def _parts(api: Api, init: InitClient, paths: ClusterPaths, box: Box) -> Parts:
         images=Images(paths.images),
         tokens=Tokens(api),
         services=Informer(api, WELL_KNOWN.services),
-        policies=Policies(api),
+        policies=Policies(api, families(box)),
         machine=_machine(),
         capacity=Capacity(cpu=str(os.cpu_count() or 1), memory=f"{registration.memory_kib()}Ki"),
-        host_ip=host_ip(box),
+        host_ips=host_ips(box),
         resolver=network.DNS_ADDRESS,
         single_user=single_user(),
         cgroups=None if single_user() else hierarchy(paths.root),
@@ -219,9 +220,13 @@ def _parts(api: Api, init: InitClient, paths: ClusterPaths, box: Box) -> Parts:
     )
 
 
-def host_ip(box: Box) -> str:
-    """The node's address as Pods see it: the link to the host as root, the bridge without one."""
-    return box.address if box.interface else network.GATEWAY
+def host_ips(box: Box) -> tuple[str, ...]:
+    """The node's addresses as Pods see them: the link to the host as root, the bridge without one and for IPv6."""
+    return (box.address if box.interface else network.GATEWAY, *([network.GATEWAY_IPV6] if box.ipv6 else []))
+
+
+def families(box: Box) -> Sequence[Family]:
+    return BOTH if box.ipv6 else (IPV4,)
 
 
 async def run(paths: ClusterPaths) -> None:
@@ -260,8 +265,8 @@ async def _serve_until_over(parts: Parts, box: Box, workers: Workers, inventory:
         await remove_orphans(parts, inventory, {_uid(pod) for pod in pods.objects.values()})
         await workers.all_told()
         parts.policies.complete()
-        await registration.register(parts.api, parts.host_ip, box.life)
-        tasks.append(group.create_task(registration.stay_ready(parts.api, parts.host_ip, box.life)))
+        await registration.register(parts.api, parts.host_ips, box.life)
+        tasks.append(group.create_task(registration.stay_ready(parts.api, parts.host_ips, box.life)))
         tasks.append(group.create_task(serve(parts, workers)))
         await _stop_or_closed(parts.init)
         for task in tasks:
@@ -281,7 +286,11 @@ def _neighbours(parts: Parts, box: Box) -> list[Coroutine[Any, Any, None]]:
     """Services and DNS run in this process too, and node ports where the box has no address of its own."""
     broker = parts.paths.broker_socket
     upstream = Upstream(avoid=network.DNS_ADDRESS, exchange=partial(exchange, broker))
-    found = [run_services(parts.api), run_dns(parts.api, forward=upstream), run_egress(broker)]
+    found = [
+        run_services(parts.api, families=families(box)),
+        run_dns(parts.api, forward=upstream),
+        run_egress(broker, families(box)),
+    ]
     found.append(run_claims(parts.api, parts.paths.claims))
     return found if box.interface else [*found, run_node_ports(parts.api, broker, parts.recorder)]
 

@@ -6,7 +6,7 @@ https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,7 +182,7 @@ def etc_mounts(files: PodFiles, container: JSON, termination_log: str) -> list[M
     ]
 
 
-def hosts_file(pod: JSON, address: str) -> str:
+def hosts_file(pod: JSON, addresses: Iterable[str]) -> str:
     """https://kubernetes.io/docs/tasks/network/customize-hosts-file-for-pods/"""
     own = hostname(pod)
     subdomain = pod["spec"].get("subdomain")
@@ -190,7 +190,7 @@ def hosts_file(pod: JSON, address: str) -> str:
     if subdomain:
         names.insert(0, f"{own}.{subdomain}.{pod['metadata']['namespace']}.svc.{CLUSTER_DOMAIN}")
     lines = ["# Written by the node.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
-    lines += [f"{address}\t" + "\t".join(names)]
+    lines += [f"{address}\t" + "\t".join(names) for address in addresses]
     for alias in pod["spec"].get("hostAliases") or ():
         lines.append(f"{alias['ip']}\t" + "\t".join(alias.get("hostnames") or ()))
     return "\n".join(lines) + "\n"

@@ -35,6 +35,8 @@ TTL = 5
 _UDP_SIZE = 1232
 _PLAIN_UDP_SIZE = 512
 _LONGEST_CHAIN = 8
+_WHOLE_ADDRESSES = ((dns.reversename.ipv4_reverse_domain, 7), (dns.reversename.ipv6_reverse_domain, 35))
+"""The names of addresses, and how many labels they have."""
 _TCP_IDLE_SECONDS = 10.0
 
 CurrentZone: TypeAlias = Callable[[], Zone | None]
@@ -187,7 +189,7 @@ def _find(zone: Zone, name: dns.name.Name) -> _Found | None:
     if name.is_subdomain(domain):
         labels = name.relativize(domain).labels
         return _Found(zone.records(tuple(label.decode("latin-1").lower() for label in labels if label)))
-    if name.is_subdomain(dns.reversename.ipv4_reverse_domain) and len(name.labels) == 7:
+    if any(name.is_subdomain(reverse) and len(name.labels) == length for reverse, length in _WHOLE_ADDRESSES):
         records = zone.pointer(str(dns.reversename.to_address(name)))
         return _Found(records) if records else None
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import ip_address
 from typing import Any, TypeAlias
 
 from mizzen.kube.api import JSON
@@ -21,7 +21,7 @@ _PRIORITY, _WEIGHT = 0, 100
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`type` is A, CNAME, SRV, PTR or TXT; `data` is its text in a zone file, names in it absolute."""
+    """`type` is A, AAAA, CNAME, SRV, PTR or TXT; `data` is its text in a zone file, names in it absolute."""
 
     type: str
     data: str
@@ -34,7 +34,7 @@ class _Endpoint:
 
     @property
     def label(self) -> str:
-        return self.hostname or self.address.replace(".", "-")
+        return self.hostname or self.address.replace(".", "-").replace(":", "-")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Zone:
 
     def pointer(self, address: str) -> tuple[Record, ...] | None:
         """The PTR record of an address. None: it is nobody's here."""
-        name = self.names.get(address)
+        name = self.names.get(_canonical(address))
         return None if name is None else (Record("PTR", name),)
 
     def _below_service(self, service: JSON, below: Labels) -> tuple[Record, ...] | None:
@@ -84,7 +84,7 @@ class Zone:
                 return ()
             case (host,):
                 found = [one for one in self._headless_endpoints(service) if one.label == host]
-                return tuple(Record("A", one.address) for one in found) or None
+                return tuple(_address(one.address) for one in found) or None
             case (port, protocol):
                 return self._ports(service, port.removeprefix("_"), protocol.removeprefix("_")) or None
         return None
@@ -95,8 +95,8 @@ class Zone:
             return (Record("CNAME", _absolute(spec["externalName"])),)
         if _is_headless(service):
             addresses = sorted({one.address for one in self._headless_endpoints(service)})
-            return tuple(Record("A", address) for address in addresses)
-        return tuple(Record("A", address) for address in _cluster_ips(service))
+            return tuple(map(_address, addresses))
+        return tuple(map(_address, _cluster_ips(service)))
 
     def _headless_endpoints(self, service: JSON) -> tuple[_Endpoint, ...]:
         return self.endpoints.get(_name(service), ()) if _is_headless(service) else ()
@@ -105,7 +105,8 @@ class Zone:
         name = service_name(service, self.domain)
         targets = [name]
         if _is_headless(service):
-            targets = [f"{one.label}.{name}" for one in self._headless_endpoints(service)]
+            labels = dict.fromkeys(one.label for one in self._headless_endpoints(service))
+            targets = [f"{label}.{name}" for label in labels]
         return tuple(
             Record("SRV", f"{_PRIORITY} {_WEIGHT} {port['port']} {target}")
             for port in service["spec"].get("ports") or ()
@@ -125,7 +126,7 @@ def _endpoints(slices: Iterable[JSON]) -> dict[tuple[str, str], tuple[_Endpoint,
     for one in slices:
         metadata = one["metadata"]
         name = (metadata.get("labels") or {}).get(_SERVICE_NAME)
-        if name and one.get("addressType") == "IPv4":
+        if name and one.get("addressType") in ("IPv4", "IPv6"):
             found[metadata.get("namespace", ""), name] += _ready(one.get("endpoints") or ())
     return {service: tuple(endpoints) for service, endpoints in found.items()}
 
@@ -145,17 +146,26 @@ def _reverse(
     for key, service in services.items():
         name = service_name(service, domain)
         if _is_headless(service):
-            yield from ((one.address, f"{one.label}.{name}") for one in endpoints.get(key, ()))
+            yield from ((_canonical(one.address), f"{one.label}.{name}") for one in endpoints.get(key, ()))
         elif service["spec"].get("type") != "ExternalName":
-            yield from ((address, name) for address in _cluster_ips(service))
+            yield from ((_canonical(address), name) for address in _cluster_ips(service))
 
 
 def _pod(dashed: str) -> tuple[Record, ...] | None:
-    """`10-244-0-5.NAMESPACE.pod`: the name says the address."""
+    """`10-244-0-5.NAMESPACE.pod`, `fd00-10-244--a.NAMESPACE.pod`: the name says the address."""
+    is_ipv4 = dashed.count("-") == 3 and "--" not in dashed
     try:
-        return (Record("A", str(IPv4Address(dashed.replace("-", ".")))),)
-    except AddressValueError:
+        return (_address(_canonical(dashed.replace("-", "." if is_ipv4 else ":"))),)
+    except ValueError:
         return None
+
+
+def _address(address: str) -> Record:
+    return Record("AAAA" if ":" in address else "A", address)
+
+
+def _canonical(address: str) -> str:
+    return str(ip_address(address))
 
 
 def _is_headless(service: JSON) -> bool:
@@ -165,7 +175,7 @@ def _is_headless(service: JSON) -> bool:
 def _cluster_ips(service: JSON) -> list[str]:
     spec = service["spec"]
     every = spec.get("clusterIPs") or [spec.get("clusterIP")]
-    return [address for address in every if address and ":" not in address]
+    return [address for address in every if address]
 
 
 def _name(obj: JSON) -> tuple[str, str]:

@@ -13,15 +13,26 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import dns.flags
 import dns.message
 
 from mizzen.embedded.box.broker import Wanted, ask
-from mizzen.embedded.box.network import BRIDGE, GATEWAY, LINKS, PODS, SERVICES
+from mizzen.embedded.box.network import (
+    BRIDGE,
+    GATEWAY,
+    GATEWAY_IPV6,
+    LINKS,
+    PODS,
+    PODS_IPV6,
+    SERVICES,
+    SERVICES_IPV6,
+)
 from mizzen.embedded.node.splice import splice
-from mizzen.nftables.fields import DESTINATION_TYPE, IIFNAME, IP_DADDR, L4PROTO, LOCAL
+from mizzen.nftables.families import IPV4, Family
+from mizzen.nftables.fields import DESTINATION_TYPE, IIFNAME, L4PROTO, LOCAL
 from mizzen.nftables.messages import replace_table
 from mizzen.nftables.netlink import commit
 from mizzen.nftables.ruleset import Chain, Hook, Rule, Table, redirect
@@ -32,23 +43,32 @@ PORT = 15901
 _TABLE = "mizzen-egress"
 _AFTER_SERVICES = -90
 _SO_ORIGINAL_DST = 80
+_LISTENING = {4: GATEWAY, 6: GATEWAY_IPV6}
+_OWN = {4: (str(PODS), SERVICES, str(LINKS)), 6: (str(PODS_IPV6), SERVICES_IPV6)}
+"""Networks of the cluster, by IP version."""
 _DIAL_LIMIT = 30.0
 _RESET = struct.pack("ii", 1, 0)
 
 
-def table() -> Table:
+def table(families: Sequence[Family] = (IPV4,)) -> Table:
     """Connections that leave a Pod for neither Pods, Services, the machine's end of the link nor the box itself."""
-    foreign = [IP_DADDR.not_within(network) for network in (str(PODS), SERVICES, str(LINKS))]
+    return Table(
+        _TABLE, (Chain("foreign", tuple(map(_foreign, families)), Hook("nat", "prerouting", _AFTER_SERVICES)),)
+    )
+
+
+def _foreign(family: Family) -> Rule:
+    elsewhere = [family.destination.not_within(network) for network in _OWN[family.version]]
     tcp = L4PROTO.is_(socket.IPPROTO_TCP)
-    rule = Rule(IIFNAME.is_(BRIDGE), tcp, *foreign, DESTINATION_TYPE.is_not(LOCAL), redirect(PORT))
-    return Table(_TABLE, (Chain("foreign", (rule,), Hook("nat", "prerouting", _AFTER_SERVICES)),), ())
+    return Rule(IIFNAME.is_(BRIDGE), tcp, *elsewhere, DESTINATION_TYPE.is_not(LOCAL), redirect(PORT))
 
 
-async def run_egress(broker: Path) -> None:
+async def run_egress(broker: Path, families: Sequence[Family] = (IPV4,)) -> None:
     """Until cancelled. Raises OSError when the relay's port or table cannot be had."""
-    server = await asyncio.start_server(lambda *pair: _relay(broker, *pair), GATEWAY, PORT)
+    own = [_LISTENING[family.version] for family in families]
+    server = await asyncio.start_server(lambda *pair: _relay(broker, *pair), own, PORT)
     async with server:
-        await asyncio.to_thread(commit, replace_table(table()))
+        await asyncio.to_thread(commit, replace_table(table(families)))
         await server.serve_forever()
 
 
@@ -56,7 +76,7 @@ async def _relay(broker: Path, reader: asyncio.StreamReader, writer: asyncio.Str
     client: socket.socket = writer.get_extra_info("socket")
     try:
         address, port = original_destination(client)
-        if (address, port) == (GATEWAY, PORT):
+        if address in _LISTENING.values() and port == PORT:
             raise OSError(errno.ECONNREFUSED, "the relay itself was called")
         outside = await dial(broker, address, port)
     except (OSError, TimeoutError) as error:
@@ -68,7 +88,14 @@ async def _relay(broker: Path, reader: asyncio.StreamReader, writer: asyncio.Str
 
 
 def original_destination(connection: socket.socket) -> tuple[str, int]:
-    """Where a redirected connection was going: netfilter's SO_ORIGINAL_DST, a sockaddr_in. Raises OSError."""
+    """Where a redirected connection was going: netfilter's SO_ORIGINAL_DST, a sockaddr_in or sockaddr_in6.
+
+    Raises OSError.
+    """
+    if connection.family == socket.AF_INET6:
+        raw = connection.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, 28)
+        port, packed = struct.unpack_from("!2xH4x16s", raw)
+        return socket.inet_ntop(socket.AF_INET6, packed), port
     port, packed = struct.unpack_from("!2xH4s", connection.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, 16))
     return socket.inet_ntoa(packed), port
 

@@ -68,10 +68,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """`address` is empty without a sandbox. `busy` while the sandbox is made or removed."""
+    """`addresses` is empty without a sandbox. `busy` while the sandbox is made or removed."""
 
     containers: Mapping[str, ContainerFacts] = field(default_factory=dict)
-    address: str = ""
+    addresses: tuple[str, ...] = ()
+    """One of each IP family."""
     started_at: float = 0.0
     initialized: bool = False
     """Every init container has done its work in this sandbox."""
@@ -80,6 +81,10 @@ class PodFacts:
     problem: Failure | None = None
     """Why there is no sandbox yet."""
     failure: Failure | None = None
+
+    @property
+    def address(self) -> str:
+        return self.addresses[0] if self.addresses else ""
 
 
 def init_containers(pod: JSON) -> list[JSON]:

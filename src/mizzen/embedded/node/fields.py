@@ -21,8 +21,10 @@ class Unresolved(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PodAddresses:
-    pod_ip: str
-    host_ip: str
+    """One of each IP family; the first is *the* address."""
+
+    pod: tuple[str, ...]
+    host: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,10 @@ def field(pod: JSON, path: str, addresses: PodAddresses) -> str:
         "metadata.uid": metadata["uid"],
         "spec.nodeName": spec.get("nodeName", ""),
         "spec.serviceAccountName": spec.get("serviceAccountName", ""),
-        "status.podIP": addresses.pod_ip,
-        "status.podIPs": addresses.pod_ip,
-        "status.hostIP": addresses.host_ip,
-        "status.hostIPs": addresses.host_ip,
+        "status.podIP": next(iter(addresses.pod), ""),
+        "status.podIPs": ",".join(addresses.pod),
+        "status.hostIP": next(iter(addresses.host), ""),
+        "status.hostIPs": ",".join(addresses.host),
     }
     if path in ("metadata.labels", "metadata.annotations"):
         return _lines(metadata.get(path.removeprefix("metadata.")) or {})

@@ -107,7 +107,7 @@ class Tokens:
 
 @dataclass(slots=True)
 class Parts:
-    """One node's means. `host_ip` is the address Pods see as their node's."""
+    """One node's means. `host_ips` are the addresses Pods see as their node's, one of each IP family."""
 
     api: Api
     init: InitClient
@@ -120,7 +120,7 @@ class Parts:
     policies: Policies
     machine: Machine
     capacity: Capacity
-    host_ip: str
+    host_ips: tuple[str, ...]
     resolver: str
     single_user: bool = False
     host_paths: tuple[Path, ...] = ()

@@ -88,7 +88,7 @@ class PodWorker:
         self.sandbox.gone.set()
         self.sandbox.lost()
         if not self.facts.busy:
-            self.facts = replace(self.facts, address="")
+            self.facts = replace(self.facts, addresses=())
             self.parts.recorder.normal(self.pod, "SandboxChanged", "Pod sandbox changed, it will be re-created.")
             self._wake.set()
 
@@ -115,7 +115,7 @@ class PodWorker:
             else:
                 await self._starter.adopt(process)
         if self._found is not None:
-            await self.sandbox.resume(self._found.address, self._found.pid)
+            await self.sandbox.resume(self._found.addresses, self._found.pid)
 
     def _act(self) -> float | None:
         """Begin what is due; when to look again, if nothing happens before."""
@@ -182,13 +182,13 @@ class PodWorker:
         self.parts.recorder.warning(self.pod, getattr(error, "reason", "") or "FailedCreatePodSandBox", str(error))
 
     async def _create_sandbox(self) -> None:
-        address = await self.sandbox.create()
+        addresses = await self.sandbox.create()
         fresh = {name: lifecycle.in_new_sandbox(self.pod, name, known) for name, known in self.facts.containers.items()}
-        self.facts = replace(self.facts, address=address, initialized=False, containers=fresh)
+        self.facts = replace(self.facts, addresses=addresses, initialized=False, containers=fresh)
 
     async def _remove_sandbox(self) -> None:
         await self.sandbox.remove()
-        self.facts = replace(self.facts, address="")
+        self.facts = replace(self.facts, addresses=())
 
     async def _start(self, name: str) -> None:
         try:
@@ -292,7 +292,7 @@ class PodWorker:
         status = pod_status(
             {**self.pod, "status": {**(self.pod.get("status") or {}), **self._written}},
             self.facts,
-            self.parts.host_ip,
+            self.parts.host_ips,
             time.time(),
         )
         if status == self._written or (not self._written and _covers(self.pod.get("status") or {}, status)):

@@ -12,19 +12,21 @@ from mizzen.embedded.node.tables import keep_table
 from mizzen.kube.api import JSON, WELL_KNOWN, Api, Resource
 from mizzen.kube.informer import Informer
 from mizzen.kube.selectors import Labels
+from mizzen.nftables.families import IPV4, Family
 from mizzen.nftables.ruleset import Table
 
 log = logging.getLogger(__name__)
 
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
-_DNS = PodEndpoint("kube-system", {"k8s-app": "kube-dns"}, DNS_ADDRESS, {"dns": (17, 53), "dns-tcp": (6, 53)})
+_DNS = PodEndpoint("kube-system", {"k8s-app": "kube-dns"}, (DNS_ADDRESS,), {"dns": (17, 53), "dns-tcp": (6, 53)})
 """The cluster's DNS is no Pod here; policies name the one that it would be elsewhere."""
 
 
 class Policies:
     """`admit` each Pod before its first container starts; tell of its `changed` labels and when it `left`."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, families: Sequence[Family] = (IPV4,)) -> None:
+        self._families = families
         self._policies = Informer(api, NETWORK_POLICIES)
         self._namespaces = Informer(api, WELL_KNOWN.namespaces)
         self._pods: dict[str, PodEndpoint] = {}
@@ -53,13 +55,13 @@ class Policies:
         """Every Pod that runs already has been made `known`."""
         self._complete.set()
 
-    def known(self, pod: JSON, address: str) -> None:
+    def known(self, pod: JSON, addresses: tuple[str, ...]) -> None:
         """A Pod that runs already."""
-        self._set(pod, address)
+        self._set(pod, addresses)
 
-    async def admit(self, pod: JSON, address: str) -> None:
+    async def admit(self, pod: JSON, addresses: tuple[str, ...]) -> None:
         """Returns when every policy about the Pod holds."""
-        self._set(pod, address)
+        self._set(pod, addresses)
         asked = self._asked
         async with self._news:
             await self._news.wait_for(lambda: self._written >= asked)
@@ -67,14 +69,14 @@ class Policies:
     def changed(self, pod: JSON) -> None:
         known = self._pods.get(pod["metadata"]["uid"])
         if known:
-            self._set(pod, known.address)
+            self._set(pod, known.addresses)
 
     def left(self, uid: str) -> None:
         if self._pods.pop(uid, None):
             self._touch()
 
-    def _set(self, pod: JSON, address: str) -> None:
-        endpoint = pod_endpoint(pod, address)
+    def _set(self, pod: JSON, addresses: tuple[str, ...]) -> None:
+        endpoint = pod_endpoint(pod, addresses)
         if self._pods.get(pod["metadata"]["uid"]) != endpoint:
             self._pods[pod["metadata"]["uid"]] = endpoint
             self._touch()
@@ -87,7 +89,7 @@ class Policies:
         namespaces = {name: obj["metadata"].get("labels") or {} for (_, name), obj in self._namespaces.objects.items()}
         pods = [_DNS, *self._pods.values()]
         policies = [_understood(policy, namespaces, pods) for policy in self._policies.objects.values()]
-        return table(World(policies, namespaces, pods)), self._asked
+        return table(World(policies, namespaces, pods, self._families)), self._asked
 
     async def _committed(self, asked: int) -> None:
         async with self._news:

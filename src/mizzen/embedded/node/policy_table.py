@@ -15,23 +15,22 @@ from ipaddress import ip_network
 from itertools import product
 from typing import Literal, TypeAlias
 
-from mizzen.embedded.box.network import BRIDGE, GATEWAY
+from mizzen.embedded.box.network import BRIDGE, GATEWAY, GATEWAY_IPV6
 from mizzen.kube.api import JSON
 from mizzen.kube.selectors import Labels, select_labels
+from mizzen.nftables.families import IPV4, Family
 from mizzen.nftables.fields import (
-    CT_ORIGINAL_DADDR,
     CT_ORIGINAL_DPORT,
     CT_STATE,
     ESTABLISHED_OR_RELATED,
     IIFNAME,
-    IP_DADDR,
-    IP_SADDR,
     L4PROTO,
+    NFPROTO,
     TH_DPORT,
     Field,
     Statement,
 )
-from mizzen.nftables.kinds import INET_PROTO, INET_SERVICE, IPV4_ADDR
+from mizzen.nftables.kinds import INET_PROTO, INET_SERVICE
 from mizzen.nftables.ruleset import (
     Chain,
     Hook,
@@ -53,6 +52,10 @@ Direction: TypeAlias = Literal["ingress", "egress"]
 Match: TypeAlias = tuple[Statement, ...]
 """Statements that must all hold."""
 
+_Key: TypeAlias = tuple[str, str]
+"""Namespace and name of a policy."""
+
+_GATEWAYS = {4: GATEWAY, 6: GATEWAY_IPV6}
 _PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP, "SCTP": socket.IPPROTO_SCTP}
 _LONGEST_NAME = 200
 
@@ -63,11 +66,12 @@ class PodEndpoint:
 
     namespace: str
     labels: Labels
-    address: str
+    addresses: tuple[str, ...]
+    """At most one of each family."""
     ports: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def pod_endpoint(pod: JSON, address: str) -> PodEndpoint:
+def pod_endpoint(pod: JSON, addresses: tuple[str, ...]) -> PodEndpoint:
     containers = [*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"]]
     named = {
         port["name"]: (_PROTOCOLS[port.get("protocol") or "TCP"], int(port["containerPort"]))
@@ -76,7 +80,7 @@ def pod_endpoint(pod: JSON, address: str) -> PodEndpoint:
         if port.get("name")
     }
     metadata = pod["metadata"]
-    return PodEndpoint(metadata["namespace"], metadata.get("labels") or {}, address, named)
+    return PodEndpoint(metadata["namespace"], metadata.get("labels") or {}, addresses, named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +89,29 @@ class _Way:
     addresses, are judged by where they were going."""
 
     direction: Direction
-    remote: Field
-    port: Field
     outside: bool = False
 
     @property
     def name(self) -> str:
         return f"{self.direction}-outside" if self.outside else self.direction
 
+    @property
+    def port(self) -> Field:
+        return CT_ORIGINAL_DPORT if self.outside else TH_DPORT
 
-_INGRESS = _Way("ingress", IP_SADDR, TH_DPORT)
-_EGRESS = _Way("egress", IP_DADDR, TH_DPORT)
-_OUTSIDE = _Way("egress", CT_ORIGINAL_DADDR, CT_ORIGINAL_DPORT, outside=True)
-_WAYS = (_INGRESS, _EGRESS, _OUTSIDE)
+    def remote(self, family: Family) -> Field:
+        """The other end's address."""
+        if self.outside:
+            return family.original_destination
+        return family.source if self.direction == "ingress" else family.destination
+
+    def called(self, family: Family) -> Field:
+        """The address whose port it is."""
+        return family.destination if self.direction == "ingress" else self.remote(family)
+
+
+_OUTSIDE = _Way("egress", outside=True)
+_WAYS = (_Way("ingress"), _Way("egress"), _OUTSIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,8 @@ class World:
     policies: Sequence[JSON]
     namespaces: Mapping[str, Labels]
     pods: Sequence[PodEndpoint]
+    families: Sequence[Family] = (IPV4,)
+    """Those in which packets go."""
 
     def selected(self, policy: JSON) -> list[PodEndpoint]:
         """The Pods that the policy is about."""
@@ -128,16 +144,31 @@ def table(world: World) -> Table:
     """Raises ValueError for a policy that the API should not have taken."""
     if not world.policies:
         return Table(TABLE)
-    chains, maps = list(_base_chains()), []
+    chains, maps = list(_base_chains(world.families)), []
     sets: dict[str, NamedSet] = {}
     for way in _WAYS:
         applied = _applied(world, way.direction)
         names = {policies: _chain_name(way, policies) for policies in set(applied.values())}
         chains += [_chain(world, way, names[each], each, sets) for each in sorted(names, key=names.__getitem__)]
-        led: dict[Values, Jump] = {(address,): Jump(names[policies]) for address, policies in applied.items()}
-        maps.append(NamedMap(way.name, (IPV4_ADDR,), elements=led))
-    own = NamedSet("own", (IPV4_ADDR, IPV4_ADDR), frozenset((pod.address, pod.address) for pod in world.pods))
-    return Table(TABLE, tuple(chains), (*maps, own, *sets.values()))
+        maps += [_led(way, applied, names, family) for family in world.families]
+    own = [_pairs(world.pods, family) for family in world.families]
+    return Table(TABLE, tuple(chains), (*maps, *own, *sets.values()))
+
+
+def _led(
+    way: _Way, applied: Mapping[str, tuple[_Key, ...]], names: Mapping[tuple[_Key, ...], str], family: Family
+) -> NamedMap:
+    """From the address of each isolated Pod to the chain for its policies."""
+    led: dict[Values, Jump] = {
+        (address,): Jump(names[keys]) for address, keys in applied.items() if family.has(address)
+    }
+    return NamedMap(way.name + family.suffix, (family.address,), elements=led)
+
+
+def _pairs(pods: Iterable[PodEndpoint], family: Family) -> NamedSet:
+    """Of each Pod with itself."""
+    pairs = frozenset((address, address) for pod in pods for address in pod.addresses if family.has(address))
+    return NamedSet("own" + family.suffix, (family.address, family.address), pairs)
 
 
 def without_rules(policy: JSON) -> JSON:
@@ -145,19 +176,25 @@ def without_rules(policy: JSON) -> JSON:
     return {**policy, "spec": {"podSelector": policy["spec"].get("podSelector"), "policyTypes": policy_types(policy)}}
 
 
-def _base_chains() -> tuple[Chain, ...]:
+def _base_chains(families: Sequence[Family]) -> tuple[Chain, ...]:
     """Packets of the node itself pass neither hook on their way to a Pod: probes are always allowed."""
     known = Rule(CT_STATE.has_bits(ESTABLISHED_OR_RELATED), accept())
-    own = Rule(in_set((IP_SADDR, IP_DADDR), "own"), accept())
-    between = (known, own, Rule(verdict_map((IP_SADDR,), "egress")), Rule(verdict_map((IP_DADDR,), "ingress")))
-    leaves = Rule(IIFNAME.is_(BRIDGE), CT_ORIGINAL_DADDR.is_not(GATEWAY), verdict_map((IP_SADDR,), _OUTSIDE.name))
-    return Chain("forward", between, Hook("filter", "forward", 0)), Chain(
-        "input", (known, leaves), Hook("filter", "input", 0)
+    between = (rule for family in families for rule in _between(family))
+    leaves = (_leaves(family) for family in families)
+    return Chain("forward", (known, *between), Hook("filter", "forward", 0)), Chain(
+        "input", (known, *leaves), Hook("filter", "input", 0)
     )
 
 
-_Key: TypeAlias = tuple[str, str]
-"""Namespace and name of a policy."""
+def _between(family: Family) -> tuple[Rule, ...]:
+    own = Rule(in_set((family.source, family.destination), "own" + family.suffix), accept())
+    egress = Rule(verdict_map((family.source,), "egress" + family.suffix))
+    return own, egress, Rule(verdict_map((family.destination,), "ingress" + family.suffix))
+
+
+def _leaves(family: Family) -> Rule:
+    elsewhere = family.original_destination.is_not(_GATEWAYS[family.version])
+    return Rule(IIFNAME.is_(BRIDGE), elsewhere, verdict_map((family.source,), _OUTSIDE.name + family.suffix))
 
 
 def _applied(world: World, direction: Direction) -> dict[str, tuple[_Key, ...]]:
@@ -166,7 +203,8 @@ def _applied(world: World, direction: Direction) -> dict[str, tuple[_Key, ...]]:
     for policy in sorted(world.policies, key=_key):
         if direction.capitalize() in policy_types(policy):
             for pod in world.selected(policy):
-                found.setdefault(pod.address, []).append(_key(policy))
+                for address in pod.addresses:
+                    found.setdefault(address, []).append(_key(policy))
     return {address: tuple(keys) for address, keys in found.items()}
 
 
@@ -206,27 +244,41 @@ def _rules(world: World, way: _Way, policy: JSON, rule: JSON, number: int, sets:
     named = [pod for peer in peers if "ipBlock" not in peer for pod in world.peers(namespace, peer)]
     anywhere = not peers or any("ipBlock" in peer for peer in peers)
     targets = world.selected(policy) if way.direction == "ingress" else world.pods if anywhere else named
-    sources = list(_peer_matches(way, name, peers, named, sets))
-    ports = list(_port_matches(way, name, rule.get("ports") or [], targets, sets))
-    for source, port in product(sources if peers else [()], ports if rule.get("ports") else [()]):
-        yield Rule(*source, *port, leave())
+    for family in world.families:
+        sources = list(_peer_matches(way, name, peers, named, sets, family))
+        ports = list(_port_matches(way, name, rule.get("ports") or [], targets, sets, family))
+        anybody: Match = (NFPROTO.is_(family.number),) if len(world.families) > 1 else ()
+        for source, port in product(sources if peers else [anybody], ports if rule.get("ports") else [()]):
+            yield Rule(*source, *port, leave())
 
 
 def _peer_matches(
-    way: _Way, name: str, peers: Sequence[JSON], named: Sequence[PodEndpoint], sets: dict[str, NamedSet]
+    way: _Way,
+    name: str,
+    peers: Sequence[JSON],
+    named: Sequence[PodEndpoint],
+    sets: dict[str, NamedSet],
+    family: Family,
 ) -> Iterator[Match]:
+    remote = way.remote(family)
     if any("ipBlock" not in peer for peer in peers):
-        own = f"{name}/pods"
-        sets[own] = NamedSet(own, (IPV4_ADDR,), frozenset((pod.address,) for pod in named))
-        yield (in_set((way.remote,), own),)
+        own = f"{name}/pods{family.suffix}"
+        addresses = frozenset((address,) for pod in named for address in pod.addresses if family.has(address))
+        sets[own] = NamedSet(own, (family.address,), addresses)
+        yield (in_set((remote,), own),)
     for peer in peers:
         block = peer.get("ipBlock")
-        if block and ip_network(block["cidr"], strict=False).version == 4:
-            yield (way.remote.within(block["cidr"]), *map(way.remote.not_within, block.get("except") or ()))
+        if block and ip_network(block["cidr"], strict=False).version == family.version:
+            yield (remote.within(block["cidr"]), *map(remote.not_within, block.get("except") or ()))
 
 
 def _port_matches(
-    way: _Way, name: str, ports: Sequence[JSON], targets: Iterable[PodEndpoint], sets: dict[str, NamedSet]
+    way: _Way,
+    name: str,
+    ports: Sequence[JSON],
+    targets: Iterable[PodEndpoint],
+    sets: dict[str, NamedSet],
+    family: Family,
 ) -> Iterator[Match]:
     """`targets`: the Pods whose names for ports count."""
     numbers: set[Values] = set()
@@ -236,8 +288,9 @@ def _port_matches(
         if port is None:
             yield (L4PROTO.is_(protocol),)
         elif isinstance(port, str):
-            found = ((pod.address, pod.ports.get(port)) for pod in targets)
-            names.update((address, *target) for address, target in found if target and target[0] == protocol)
+            names.update(
+                (address, *called) for address, called in _named(targets, port, family) if called[0] == protocol
+            )
         elif each.get("endPort"):
             yield L4PROTO.is_(protocol), way.port.between(port, each["endPort"])
         else:
@@ -246,7 +299,13 @@ def _port_matches(
         sets[f"{name}/ports"] = NamedSet(f"{name}/ports", (INET_PROTO, INET_SERVICE), frozenset(numbers))
         yield (in_set((L4PROTO, way.port), f"{name}/ports"),)
     if any(isinstance(each.get("port"), str) for each in ports):
-        kinds = (IPV4_ADDR, INET_PROTO, INET_SERVICE)
-        sets[f"{name}/named"] = NamedSet(f"{name}/named", kinds, frozenset(names))
-        local = way.remote if way.direction == "egress" else IP_DADDR
-        yield (in_set((local, L4PROTO, way.port), f"{name}/named"),)
+        set_name, kinds = f"{name}/named{family.suffix}", (family.address, INET_PROTO, INET_SERVICE)
+        sets[set_name] = NamedSet(set_name, kinds, frozenset(names))
+        yield (in_set((way.called(family), L4PROTO, way.port), set_name),)
+
+
+def _named(pods: Iterable[PodEndpoint], port: str, family: Family) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Where a port of this name is: address, and protocol with number."""
+    for pod in pods:
+        if port in pod.ports:
+            yield from ((address, pod.ports[port]) for address in pod.addresses if family.has(address))

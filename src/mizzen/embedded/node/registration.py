@@ -7,10 +7,12 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mizzen import __version__
+from mizzen.embedded.box.network import PODS, PODS_IPV6
 from mizzen.embedded.node.status import timestamp
 from mizzen.kube.api import JSON, WELL_KNOWN, Api, ApiError, NotFound
 
@@ -23,7 +25,7 @@ _LEASES = "kube-node-lease"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def node_object(host_ip: str) -> JSON:
+def node_object(host_ips: Sequence[str]) -> JSON:
     """What is registered. Zone and region let locality rules have something to match."""
     labels = {
         "kubernetes.io/hostname": NODE_NAME,
@@ -35,13 +37,19 @@ def node_object(host_ip: str) -> JSON:
         "topology.kubernetes.io/region": "local",
         "topology.kubernetes.io/zone": "local",
     }
-    annotations = {"mizzen.dev/host-ip": host_ip}
+    annotations = {"mizzen.dev/host-ip": host_ips[0]}
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": NODE_NAME, "labels": labels, "annotations": annotations},
-        "spec": {"podCIDR": "10.244.0.0/16", "podCIDRs": ["10.244.0.0/16"], "providerID": f"mizzen://{NODE_NAME}"},
+        "spec": {**pod_ranges(host_ips), "providerID": f"mizzen://{NODE_NAME}"},
     }
+
+
+def pod_ranges(host_ips: Sequence[str]) -> JSON:
+    """Where the addresses of Pods come from, in the families that the node itself has."""
+    ranges = [str(PODS_IPV6 if ":" in address else PODS) for address in host_ips]
+    return {"podCIDR": ranges[0], "podCIDRs": ranges}
 
 
 def architecture() -> str:
@@ -56,7 +64,7 @@ def memory_kib() -> int:
     raise OSError("no MemTotal in /proc/meminfo")
 
 
-def node_status(before: JSON, host_ip: str, life: str, now: float) -> JSON:
+def node_status(before: JSON, host_ips: Sequence[str], life: str, now: float) -> JSON:
     """The status to write; conditions keep their transition times while they hold. `life` is the box's."""
     storage = os.statvfs("/")
     amounts = {
@@ -66,7 +74,10 @@ def node_status(before: JSON, host_ip: str, life: str, now: float) -> JSON:
         "pods": str(MOST_PODS),
     }
     return {
-        "addresses": [{"type": "InternalIP", "address": host_ip}, {"type": "Hostname", "address": NODE_NAME}],
+        "addresses": [
+            *({"type": "InternalIP", "address": address} for address in host_ips),
+            {"type": "Hostname", "address": NODE_NAME},
+        ],
         "capacity": amounts,
         "allocatable": amounts,
         "conditions": _conditions(before, now),
@@ -127,19 +138,19 @@ def _os_name() -> str:
         return "Linux"
 
 
-async def register(api: Api, host_ip: str, life: str) -> None:
+async def register(api: Api, host_ips: Sequence[str], life: str) -> None:
     """Make the Node object, or bring it up to date: Ready from now on. Raises ApiError."""
-    wanted = node_object(host_ip)
+    wanted = node_object(host_ips)
     try:
         found = await api.get(WELL_KNOWN.nodes, NODE_NAME)
-        await api.patch(WELL_KNOWN.nodes, NODE_NAME, {"metadata": wanted["metadata"]})
+        await api.patch(WELL_KNOWN.nodes, NODE_NAME, {"metadata": wanted["metadata"], "spec": pod_ranges(host_ips)})
     except NotFound:
         found = await api.create(WELL_KNOWN.nodes, wanted)
-    await _write_status(api, found, host_ip, life)
+    await _write_status(api, found, host_ips, life)
 
 
-async def _write_status(api: Api, node: JSON, host_ip: str, life: str) -> None:
-    status = node_status(node.get("status") or {}, host_ip, life, time.time())
+async def _write_status(api: Api, node: JSON, host_ips: Sequence[str], life: str) -> None:
+    status = node_status(node.get("status") or {}, host_ips, life, time.time())
     await api.patch(WELL_KNOWN.nodes, NODE_NAME, {"status": status}, subresource="status")
 
 
@@ -153,21 +164,21 @@ async def heartbeat(api: Api) -> None:
         await asyncio.sleep(HEARTBEAT)
 
 
-async def stay_ready(api: Api, host_ip: str, life: str) -> None:
+async def stay_ready(api: Api, host_ips: Sequence[str], life: str) -> None:
     """Say that we are here where that was doubted, until cancelled: a machine that stood still was silent for long."""
     while True:
         await asyncio.sleep(HEARTBEAT)
         try:
-            await _tell_again(api, host_ip, life)
+            await _tell_again(api, host_ips, life)
         except ApiError as error:
             log.warning("cannot tell the node's state: %s", error.message)
 
 
-async def _tell_again(api: Api, host_ip: str, life: str) -> None:
+async def _tell_again(api: Api, host_ips: Sequence[str], life: str) -> None:
     node = await api.get(WELL_KNOWN.nodes, NODE_NAME)
     told = {each["type"]: each["status"] for each in (node.get("status") or {}).get("conditions") or ()}
     if told.get("Ready") != "True":
-        await _write_status(api, node, host_ip, life)
+        await _write_status(api, node, host_ips, life)
 
 
 async def _renew(api: Api) -> None:

@@ -32,7 +32,7 @@ class PodSandbox:
         self.volumes = volumes.VolumeFolders(
             self.folder, parts.paths.claims, pod["metadata"]["namespace"], parts.host_paths
         )
-        self._address = ""
+        self._addresses: tuple[str, ...] = ()
         self.pid = 0
         """Of the process that holds the Pod's namespaces."""
         self._timer: asyncio.TimerHandle | None = None
@@ -40,7 +40,7 @@ class PodSandbox:
 
     @property
     def addresses(self) -> PodAddresses:
-        return PodAddresses(self._address, self._parts.host_ip)
+        return PodAddresses(self._addresses, self._parts.host_ips)
 
     @property
     def files(self) -> PodFiles:
@@ -51,8 +51,8 @@ class PodSandbox:
         self._pod = pod
         self._parts.policies.changed(pod)
 
-    async def create(self) -> str:
-        """Volumes first, then the namespaces. The Pod's address. Raises NotNow, ApiError, OSError."""
+    async def create(self) -> tuple[str, ...]:
+        """Volumes first, then the namespaces. The Pod's addresses. Raises NotNow, ApiError, OSError."""
         self._check_namespaces()
         for volume in self._volumes():
             if claim := volume.get("persistentVolumeClaim"):
@@ -69,10 +69,10 @@ class PodSandbox:
             made = await self._parts.init.create_sandbox(metadata["uid"], hostname(self._pod), meta)
         except InitError as error:
             raise NotNow("FailedCreatePodSandBox", error.message) from error
-        self._address, self.pid = made.address, made.pid
+        self._addresses, self.pid = made.addresses, made.pid
         self._write_etc()
-        await self._parts.policies.admit(self._pod, made.address)
-        return made.address
+        await self._parts.policies.admit(self._pod, made.addresses)
+        return made.addresses
 
     def _check_namespaces(self) -> None:
         """Every Pod has namespaces of its own here: one that must not is refused, not given others than it asks for."""
@@ -98,10 +98,10 @@ class PodSandbox:
             bound = {"phase": "Bound", "accessModes": modes, "capacity": requested}
             await self._parts.api.patch(CLAIMS, name, {"status": bound}, namespace, subresource="status")
 
-    async def resume(self, address: str, pid: int) -> None:
+    async def resume(self, addresses: tuple[str, ...], pid: int) -> None:
         """Go on with a sandbox that is there."""
-        self._address, self.pid = address, pid
-        self._parts.policies.known(self._pod, address)
+        self._addresses, self.pid = addresses, pid
+        self._parts.policies.known(self._pod, addresses)
         for volume in self._volumes():
             if claim := volume.get("persistentVolumeClaim"):
                 with contextlib.suppress(NotNow):  # deleted since: a container that starts again will say so
@@ -122,7 +122,7 @@ class PodSandbox:
 
     def lost(self) -> None:
         """Its namespaces are no more, and its address is free for another Pod."""
-        self._address = ""
+        self._addresses = ()
         self._parts.policies.left(self._pod["metadata"]["uid"])
 
     def clean_up(self) -> None:
@@ -192,7 +192,7 @@ class PodSandbox:
         etc = self.folder / "etc"
         etc.mkdir(mode=0o755, parents=True, exist_ok=True)
         content = {
-            "hosts": hosts_file(self._pod, self._address),
+            "hosts": hosts_file(self._pod, self._addresses),
             "resolv.conf": resolv_conf(self._pod, self._parts.resolver),
             "hostname": hostname(self._pod) + "\n",
         }

@@ -8,12 +8,13 @@ https://kubernetes.io/docs/reference/networking/virtual-ips/
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mizzen.kube.api import JSON
-from mizzen.nftables.fields import CT_STATUS, DESTINATION_TYPE, DNAT, IP_DADDR, IP_SADDR, L4PROTO, LOCAL, TH_DPORT
-from mizzen.nftables.kinds import INET_PROTO, INET_SERVICE, INTEGER, IPV4_ADDR
+from mizzen.nftables.families import IPV4, Family
+from mizzen.nftables.fields import CT_STATUS, DESTINATION_TYPE, DNAT, L4PROTO, LOCAL, TH_DPORT, Statement
+from mizzen.nftables.kinds import INET_PROTO, INET_SERVICE, INTEGER, Kind
 from mizzen.nftables.ruleset import (
     Chain,
     Goto,
@@ -40,15 +41,11 @@ _SERVICE_NAME = "kubernetes.io/service-name"
 _AFFINITY_SECONDS = 10800
 """Kubernetes' default."""
 
-_VIP_KEY = (IPV4_ADDR, INET_PROTO, INET_SERVICE)
 _NODE_PORT_KEY = (INET_PROTO, INET_SERVICE)
-_HAIRPIN_KEY = (IPV4_ADDR, IPV4_ADDR)
-_ENDPOINT = (IPV4_ADDR, INET_SERVICE)
-_VIP_FIELDS = (IP_DADDR, L4PROTO, TH_DPORT)
 _NODE_PORT_FIELDS = (L4PROTO, TH_DPORT)
 
 Address = tuple[str, int]
-"""An IPv4 address and a port."""
+"""An address and a port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class ServicePort:
     """One port of a Service: where it can be called, and who answers."""
 
     chain: str
-    """`NAMESPACE/NAME/PROTOCOL/PORT`: names the chain and the map of endpoints."""
+    """`NAMESPACE/NAME/PROTOCOL/PORT`, and for IPv6 what tells it apart: names the chain and the map of endpoints."""
     protocol: int
     addresses: tuple[Address, ...]
     node_port: int = 0
@@ -67,9 +64,12 @@ class ServicePort:
 
 
 def service_ports(
-    services: Iterable[JSON], slices: Iterable[JSON], own_addresses: frozenset[str] = frozenset()
+    services: Iterable[JSON],
+    slices: Iterable[JSON],
+    own_addresses: frozenset[str] = frozenset(),
+    family: Family = IPV4,
 ) -> list[ServicePort]:
-    """Every TCP and UDP port of every Service that has an address; older Services first.
+    """Every TCP and UDP port of every Service that has an address of this family; older Services first.
 
     What listens on `own_addresses` itself (API server, DNS) is left alone.
     """
@@ -77,13 +77,13 @@ def service_ports(
     for one in slices:
         metadata = one["metadata"]
         name = (metadata.get("labels") or {}).get(_SERVICE_NAME)
-        if name and one.get("addressType") == "IPv4":
+        if name and one.get("addressType") == family.name:
             by_service.setdefault((metadata.get("namespace", ""), name), []).append(one)
     return [
-        _service_port(service, port, by_service.get(_name(service), []), own_addresses)
+        _service_port(service, port, by_service.get(_name(service), []), own_addresses, family)
         for service in sorted(services, key=_age)
         for port in service["spec"].get("ports") or ()
-        if port.get("protocol", "TCP") in _PROTOCOLS and _called(service)
+        if port.get("protocol", "TCP") in _PROTOCOLS and _called(service, family)
     ]
 
 
@@ -97,8 +97,9 @@ class Backends:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The table's contents, comparable piece by piece."""
+    """What the table holds about one family, comparable piece by piece."""
 
+    family: Family
     chains: Mapping[str, Backends]
     vips: Mapping[tuple[str, int, int], str]
     """(address, protocol, port) to chain."""
@@ -109,7 +110,7 @@ class State:
     """A Pod that is sent to itself must be masqueraded, or its answer would not come back through here."""
 
 
-def state_of(ports: Iterable[ServicePort]) -> State:
+def state_of(ports: Iterable[ServicePort], family: Family = IPV4) -> State:
     """Where two Services claim the same address and port, the one that comes first has it."""
     chains: dict[str, Backends] = {}
     vips: dict[tuple[str, int, int], str] = {}
@@ -121,6 +122,7 @@ def state_of(ports: Iterable[ServicePort]) -> State:
         if port.node_port:
             node_ports.setdefault((port.protocol, port.node_port), port.chain)
     return State(
+        family=family,
         chains={chain: backends for chain, backends in chains.items() if backends.endpoints},
         vips={vip: chain for vip, chain in vips.items() if chains[chain].endpoints},
         node_ports={port: chain for port, chain in node_ports.items() if chains[chain].endpoints},
@@ -130,69 +132,102 @@ def state_of(ports: Iterable[ServicePort]) -> State:
     )
 
 
-def table(state: State) -> Table:
-    """The whole table."""
+def table(*states: State) -> Table:
+    """The whole table: one state of each family that there is."""
     return Table(
         TABLE,
-        (*_base_chains(), *(_chain(name, backends) for name, backends in state.chains.items())),
-        (
-            _vip_map(state.vips),
-            _node_port_map(state.node_ports),
-            NamedSet("refused", _VIP_KEY, state.refused),
-            NamedSet("refused-node-ports", _NODE_PORT_KEY, state.refused_node_ports),
-            NamedSet("hairpin", _HAIRPIN_KEY, state.hairpin),
-            *(each for name, backends in state.chains.items() for each in _sets(name, backends)),
-        ),
+        (*_base_chains([one.family for one in states]), *(chain for one in states for chain in _chains(one))),
+        tuple(named for one in states for named in _named(one)),
     )
 
 
-def _base_chains() -> tuple[Chain, ...]:
+def _chains(state: State) -> Iterator[Chain]:
+    return (_chain(name, backends, state.family) for name, backends in state.chains.items())
+
+
+def _named(state: State) -> Iterator[NamedSet | NamedMap]:
+    family = state.family
+    vips, node_ports = state.vips.items(), state.node_ports.items()
+    yield NamedMap(_of("vips", family), _vip_key(family), elements={vip: Goto(chain) for vip, chain in vips})
+    yield NamedMap(
+        _of("node-ports", family), _NODE_PORT_KEY, elements={port: Goto(chain) for port, chain in node_ports}
+    )
+    yield NamedSet(_of("refused", family), _vip_key(family), state.refused)
+    yield NamedSet(_of("refused-node-ports", family), _NODE_PORT_KEY, state.refused_node_ports)
+    yield NamedSet(_of("hairpin", family), (family.address, family.address), state.hairpin)
+    for name, backends in state.chains.items():
+        yield from _sets(name, backends, family)
+
+
+def _of(name: str, family: Family) -> str:
+    return name + family.suffix
+
+
+def _vip_key(family: Family) -> tuple[Kind, ...]:
+    return (family.address, INET_PROTO, INET_SERVICE)
+
+
+def _base_chains(families: Sequence[Family]) -> tuple[Chain, ...]:
     """`-110` is just before destinations are rewritten; nodes' own loopback addresses offer no node ports."""
-    is_local, not_loopback = DESTINATION_TYPE.is_(LOCAL), IP_DADDR.not_within("127.0.0.0/8")
-    translate = (
-        Rule(verdict_map(_VIP_FIELDS, "vips")),
-        Rule(is_local, not_loopback, verdict_map(_NODE_PORT_FIELDS, "node-ports")),
-    )
-    is_tcp = L4PROTO.is_(socket.IPPROTO_TCP)
-    no_vip = in_set(_VIP_FIELDS, "refused")
-    no_node_port = in_set(_NODE_PORT_FIELDS, "refused-node-ports")
-    refuse = (
-        Rule(is_tcp, no_vip, reject_with_reset()),
-        Rule(no_vip, reject_as_unreachable()),
-        Rule(is_tcp, is_local, not_loopback, no_node_port, reject_with_reset()),
-        Rule(is_local, not_loopback, no_node_port, reject_as_unreachable()),
-    )
-    hairpin = Rule(CT_STATUS.has_bits(DNAT), in_set((IP_SADDR, IP_DADDR), "hairpin"), masquerade())
+    translate = tuple(rule for family in families for rule in _translate(family))
+    refuse = tuple(rule for family in families for rule in _refuse(family))
     return (
         Chain("refuse-prerouting", refuse, Hook("filter", "prerouting", -110)),
         Chain("refuse-output", refuse, Hook("filter", "output", -110)),
         Chain("prerouting", translate, Hook("nat", "prerouting", -100)),
         Chain("output", translate, Hook("nat", "output", -100)),
-        Chain("postrouting", (hairpin,), Hook("nat", "postrouting", 100)),
+        Chain("postrouting", tuple(map(_hairpin, families)), Hook("nat", "postrouting", 100)),
     )
 
 
-def _chain(name: str, backends: Backends) -> Chain:
+def _translate(family: Family) -> tuple[Rule, ...]:
+    vips = verdict_map((family.destination, L4PROTO, TH_DPORT), _of("vips", family))
+    return Rule(vips), Rule(*_own_address(family), verdict_map(_NODE_PORT_FIELDS, _of("node-ports", family)))
+
+
+def _own_address(family: Family) -> tuple[Statement, ...]:
+    return DESTINATION_TYPE.is_(LOCAL), family.destination.not_within(family.loopback)
+
+
+def _refuse(family: Family) -> tuple[Rule, ...]:
+    is_tcp = L4PROTO.is_(socket.IPPROTO_TCP)
+    no_vip = in_set((family.destination, L4PROTO, TH_DPORT), _of("refused", family))
+    no_node_port = in_set(_NODE_PORT_FIELDS, _of("refused-node-ports", family))
+    return (
+        Rule(is_tcp, no_vip, reject_with_reset()),
+        Rule(no_vip, reject_as_unreachable()),
+        Rule(is_tcp, *_own_address(family), no_node_port, reject_with_reset()),
+        Rule(*_own_address(family), no_node_port, reject_as_unreachable()),
+    )
+
+
+def _hairpin(family: Family) -> Rule:
+    itself = in_set((family.source, family.destination), _of("hairpin", family))
+    return Rule(CT_STATUS.has_bits(DNAT), itself, masquerade())
+
+
+def _chain(name: str, backends: Backends, family: Family) -> Chain:
     choose = random_endpoint(len(backends.endpoints), name)
     if not backends.affinity:
-        return Chain(name, (Rule(choose, to_endpoint()),))
-    clients, keep = _clients(name), keep_endpoint(_clients(name), backends.affinity)
+        return Chain(name, (Rule(choose, to_endpoint(family)),))
+    clients, keep = _clients(name), keep_endpoint(family, _clients(name), backends.affinity)
     return Chain(
         name,
         (
-            Rule(remembered_endpoint(clients, _known(name)), keep, to_endpoint()),
-            Rule(choose, forget_endpoint(clients), keep, to_endpoint()),
+            Rule(remembered_endpoint(family, clients, _known(name)), keep, to_endpoint(family)),
+            Rule(choose, forget_endpoint(family, clients), keep, to_endpoint(family)),
         ),
     )
 
 
-def _sets(name: str, backends: Backends) -> list[NamedSet | NamedMap]:
+def _sets(name: str, backends: Backends, family: Family) -> list[NamedSet | NamedMap]:
     """The endpoints by number; for a Service with affinity, who was sent where, and which endpoints there are still."""
-    numbered = NamedMap(name, (INTEGER,), _ENDPOINT, {(i,): each for i, each in enumerate(backends.endpoints)})
+    endpoint = (family.address, INET_SERVICE)
+    numbered = NamedMap(name, (INTEGER,), endpoint, {(i,): each for i, each in enumerate(backends.endpoints)})
     if not backends.affinity:
         return [numbered]
-    clients = NamedMap(_clients(name), (IPV4_ADDR,), _ENDPOINT, dynamic=True)
-    return [numbered, clients, NamedSet(_known(name), _ENDPOINT, frozenset(backends.endpoints))]
+    clients = NamedMap(_clients(name), (family.address,), endpoint, dynamic=True)
+    return [numbered, clients, NamedSet(_known(name), endpoint, frozenset(backends.endpoints))]
 
 
 def _clients(chain: str) -> str:
@@ -203,14 +238,6 @@ def _known(chain: str) -> str:
     return f"{chain}/known"
 
 
-def _vip_map(vips: Mapping[tuple[str, int, int], str]) -> NamedMap:
-    return NamedMap("vips", _VIP_KEY, elements={vip: Goto(chain) for vip, chain in vips.items()})
-
-
-def _node_port_map(ports: Mapping[tuple[int, int], str]) -> NamedMap:
-    return NamedMap("node-ports", _NODE_PORT_KEY, elements={port: Goto(chain) for port, chain in ports.items()})
-
-
 def _name(obj: JSON) -> tuple[str, str]:
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
@@ -219,18 +246,25 @@ def _age(obj: JSON) -> tuple[str, str, str]:
     return obj["metadata"].get("creationTimestamp") or "", *_name(obj)
 
 
-def _called(service: JSON) -> bool:
+def _called(service: JSON, family: Family) -> bool:
     """Headless Services and ExternalNames have no address of their own."""
     spec = service["spec"]
-    return spec.get("type") != "ExternalName" and spec.get("clusterIP") not in (None, "", "None")
+    has_address = spec.get("type") != "ExternalName" and spec.get("clusterIP") not in (None, "", "None")
+    return has_address and any(family.has(address) for address in _cluster_ips(spec))
 
 
-def _service_port(service: JSON, port: JSON, slices: list[JSON], own_addresses: frozenset[str]) -> ServicePort:
+def _cluster_ips(spec: JSON) -> list[str]:
+    return spec.get("clusterIPs") or [spec["clusterIP"]]
+
+
+def _service_port(
+    service: JSON, port: JSON, slices: list[JSON], own_addresses: frozenset[str], family: Family
+) -> ServicePort:
     namespace, name = _name(service)
     protocol = port.get("protocol", "TCP")
-    addresses = [address for address in _addresses(service) if address not in own_addresses]
+    addresses = [address for address in _addresses(service, family) if address not in own_addresses]
     return ServicePort(
-        chain=f"{namespace}/{name}/{protocol.lower()}/{port['port']}",
+        chain=f"{namespace}/{name}/{protocol.lower()}/{port['port']}{family.suffix}",
         protocol=_PROTOCOLS[protocol],
         addresses=tuple((address, port["port"]) for address in addresses),
         node_port=port.get("nodePort") or 0,
@@ -246,12 +280,12 @@ def _affinity(spec: JSON) -> int:
     return int(config.get("timeoutSeconds") or _AFFINITY_SECONDS)
 
 
-def _addresses(service: JSON) -> list[str]:
+def _addresses(service: JSON, family: Family) -> list[str]:
     spec = service["spec"]
     balancer = (service.get("status") or {}).get("loadBalancer") or {}
     external = [ingress.get("ip") for ingress in balancer.get("ingress") or ()]
-    found = [*(spec.get("clusterIPs") or [spec["clusterIP"]]), *(spec.get("externalIPs") or ()), *external]
-    return [address for address in dict.fromkeys(found) if address and ":" not in address]
+    found = [*_cluster_ips(spec), *(spec.get("externalIPs") or ()), *external]
+    return [address for address in dict.fromkeys(found) if address and family.has(address)]
 
 
 def _endpoints(slices: list[JSON], port_name: str, protocol: str) -> tuple[Address, ...]:

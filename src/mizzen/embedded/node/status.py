@@ -33,14 +33,14 @@ def timestamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def pod_status(pod: JSON, facts: PodFacts, host_ip: str, now: float) -> JSON:
+def pod_status(pod: JSON, facts: PodFacts, host_ips: Sequence[str], now: float) -> JSON:
     """The status to write; equal to what is there when nothing has changed."""
     phase = pod_phase(pod, facts)
     status: JSON = {
         "phase": phase,
         "conditions": _conditions(pod, facts, phase, now),
-        "hostIP": host_ip,
-        "hostIPs": [{"ip": host_ip}],
+        "hostIP": host_ips[0],
+        "hostIPs": [{"ip": address} for address in host_ips],
         "containerStatuses": [_container_status(pod, each, "app", facts, now) for each in app_containers(pod)],
         "startTime": timestamp(facts.started_at),
     }
@@ -51,9 +51,9 @@ def pod_status(pod: JSON, facts: PodFacts, host_ip: str, now: float) -> JSON:
         ]
     if added := ephemeral_containers(pod):
         status["ephemeralContainerStatuses"] = [_container_status(pod, each, "ephemeral", facts, now) for each in added]
-    address = facts.address or (pod.get("status") or {}).get("podIP", "")
-    if address:
-        status |= {"podIP": address, "podIPs": [{"ip": address}]}
+    addresses = [{"ip": address} for address in facts.addresses] or (pod.get("status") or {}).get("podIPs")
+    if addresses:
+        status |= {"podIP": addresses[0]["ip"], "podIPs": addresses}
     if facts.failure:
         status |= {"reason": facts.failure.reason, "message": facts.failure.message}
     return status

@@ -124,8 +124,6 @@ def test_a_service() -> None:
         "type": "ClusterIP",
         "sessionAffinity": "None",
         "internalTrafficPolicy": "Cluster",
-        "ipFamilyPolicy": "SingleStack",
-        "ipFamilies": ["IPv4"],
         "ports": [
             {"port": 80, "protocol": "TCP", "targetPort": 80},
             {"port": 53, "protocol": "UDP", "targetPort": "dns"},

@@ -99,3 +99,21 @@ def test_paths(tmp_path):
 def test_a_box_begins_with_little_of_its_starters_environment() -> None:
     own = {"PATH": "/bin", "LC_ALL": "C", "MIZZEN_HOST_PATHS": "/x", "AWS_SECRET_ACCESS_KEY": "s", "GITHUB_TOKEN": "t"}
     assert create.environment(own) == {"PATH": "/bin", "LC_ALL": "C", "MIZZEN_HOST_PATHS": "/x"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_ipv6", "expected"),
+    [("", True, True), ("", False, False), ("IPv4", True, False), ("IPv4,IPv6", True, True)],
+)
+def test_ip_families_follow_the_machine_unless_named(asked, has_ipv6, expected):
+    assert create.wants_ipv6(asked, has_ipv6=has_ipv6) is expected
+
+
+def test_ip_families_that_are_none_are_refused():
+    with pytest.raises(create.BoxError, match="MIZZEN_IP_FAMILIES is 'IPv6'"):
+        create.wants_ipv6("IPv6", has_ipv6=True)
+
+
+def test_the_second_address_of_a_pod_follows_from_its_first():
+    assert network.second_address("10.244.1.2") == "fd00:10:244::102"
+    assert network.mac("10.244.1.2") == "02:00:0a:f4:01:02"

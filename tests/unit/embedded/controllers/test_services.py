@@ -199,3 +199,20 @@ def test_the_port_of_a_sidecar_container_counts() -> None:
         ],
     }
     assert slices(stored(), [made], {}, [])[0]["ports"][0]["port"] == 15000
+
+
+def test_each_ip_family_has_slices_of_its_own_and_endpoints_have_the_first() -> None:
+    both = {**service(ipFamilies=["IPv6", "IPv4"]), "kind": "Service", "apiVersion": "v1"}
+    both["metadata"] |= {"namespace": "shop", "uid": "u"}
+    one, two = ({**pod(name), "status": {"podIP": "10.244.0.5"}} for name in ("one", "two"))
+    for each in (one, two):
+        each["metadata"] |= {"namespace": "shop", "uid": each["metadata"]["name"]}
+    one["status"]["podIPs"] = [{"ip": "10.244.0.5"}, {"ip": "fd00:10:244::5"}]
+    made = slices(both, [one, two], {}, [])
+    found = {each["addressType"]: [entry["addresses"] for entry in each["endpoints"]] for each in made}
+    assert found == {"IPv6": [["fd00:10:244::5"]], "IPv4": [["10.244.0.5"], ["10.244.0.5"]]}
+    present = [{**each, "metadata": {**each["metadata"], "name": each["addressType"]}} for each in made]
+    again = slices(both, [one], {}, present)
+    assert [(each["metadata"]["name"], each["addressType"]) for each in again] == [("IPv6", "IPv6"), ("IPv4", "IPv4")]
+    (subset,) = subsets(both, [one, two])
+    assert [each["ip"] for each in subset["notReadyAddresses"]] == ["fd00:10:244::5"]

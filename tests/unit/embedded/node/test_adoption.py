@@ -16,7 +16,7 @@ SANDBOX = Sandbox(id="u", pid=5, address="10.244.0.10", created_at=1.0)
 
 def written(facts, pod=POD):
     """The Pod with the status that a node wrote before it died."""
-    return {**pod, "status": pod_status(pod, facts, "10.245.0.2", 100.0)}
+    return {**pod, "status": pod_status(pod, facts, ["10.245.0.2"], 100.0)}
 
 
 def process(**fields):
@@ -27,7 +27,7 @@ def process(**fields):
 
 
 def before(state, **facts):
-    return PodFacts({"a": ContainerFacts(state=state, **facts)}, "10.244.0.10", 10.0, initialized=True)
+    return PodFacts({"a": ContainerFacts(state=state, **facts)}, ("10.244.0.10",), 10.0, initialized=True)
 
 
 READY = before(Running("u/a/2", 50.0), restarts=2, started=True, ready=True, image="web:1")
@@ -37,7 +37,7 @@ def test_a_running_pod_goes_on_without_a_flap():
     pod = written(READY)
     facts = known_facts(pod, SANDBOX, [process()], 200.0)
     assert facts == READY
-    assert pod_status(pod, facts, "10.245.0.2", 200.0) == pod["status"]
+    assert pod_status(pod, facts, ["10.245.0.2"], 200.0) == pod["status"]
     assert next_actions(pod, facts, 200.0) == []
 
 

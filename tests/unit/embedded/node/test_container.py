@@ -96,8 +96,8 @@ def test_hosts_and_resolver():
         "metadata": {"name": "web-0", "namespace": "shop", "uid": "u"},
         "spec": {"subdomain": "web", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["db", "cache"]}]},
     }
-    assert "10.244.0.10\tweb-0.web.shop.svc.cluster.local\tweb-0\n" in hosts_file(pod, "10.244.0.10")
-    assert "1.2.3.4\tdb\tcache\n" in hosts_file(pod, "10.244.0.10")
+    assert "10.244.0.10\tweb-0.web.shop.svc.cluster.local\tweb-0\n" in hosts_file(pod, ["10.244.0.10"])
+    assert "1.2.3.4\tdb\tcache\n" in hosts_file(pod, ["10.244.0.10"])
     text = resolv_conf(pod, "10.96.0.10")
     assert (
         text

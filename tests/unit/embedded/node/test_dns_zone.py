@@ -11,10 +11,10 @@ def service(name, cluster_ip="10.96.0.7", **spec):
     }
 
 
-def endpoint_slice(service_name, *endpoints):
+def endpoint_slice(service_name, *endpoints, family="IPv4"):
     return {
         "metadata": {"name": "x", "namespace": "default", "labels": {"kubernetes.io/service-name": service_name}},
-        "addressType": "IPv4",
+        "addressType": family,
         "endpoints": [{"addresses": [address], "conditions": {}, **more} for address, more in endpoints],
     }
 
@@ -23,6 +23,7 @@ ZONE = Zone.of(
     [
         service("web"),
         service("db", "None"),
+        service("both", "fd00:10:96::7", clusterIPs=["fd00:10:96::7", "10.96.0.8"]),
         service("outside", None, type="ExternalName", externalName="example.com"),
     ],
     [
@@ -33,6 +34,7 @@ ZONE = Zone.of(
             ("10.244.0.4", {}),
             ("10.244.0.5", {"conditions": {"ready": False}}),
         ),
+        endpoint_slice("db", ("fd00:10:244::3", {"hostname": "db-0"}), ("fd00:10:244::4", {}), family="IPv6"),
     ],
 )
 
@@ -46,9 +48,14 @@ def records(name):
     ("name", "expected"),
     [
         ("web.default.svc", [("A", "10.96.0.7")]),
-        ("db.default.svc", [("A", "10.244.0.3"), ("A", "10.244.0.4")]),
-        ("db-0.db.default.svc", [("A", "10.244.0.3")]),
+        ("both.default.svc", [("AAAA", "fd00:10:96::7"), ("A", "10.96.0.8")]),
+        (
+            "db.default.svc",
+            [("A", "10.244.0.3"), ("A", "10.244.0.4"), ("AAAA", "fd00:10:244::3"), ("AAAA", "fd00:10:244::4")],
+        ),
+        ("db-0.db.default.svc", [("A", "10.244.0.3"), ("AAAA", "fd00:10:244::3")]),
         ("10-244-0-4.db.default.svc", [("A", "10.244.0.4")]),
+        ("fd00-10-244--4.db.default.svc", [("AAAA", "fd00:10:244::4")]),
         ("outside.default.svc", [("CNAME", "example.com.")]),
         ("_http._tcp.web.default.svc", [("SRV", "0 100 80 web.default.svc.cluster.local.")]),
         ("_dns._udp.web.default.svc", [("SRV", "0 100 53 web.default.svc.cluster.local.")]),
@@ -57,9 +64,11 @@ def records(name):
             [
                 ("SRV", "0 100 80 db-0.db.default.svc.cluster.local."),
                 ("SRV", "0 100 80 10-244-0-4.db.default.svc.cluster.local."),
+                ("SRV", "0 100 80 fd00-10-244--4.db.default.svc.cluster.local."),
             ],
         ),
         ("10-244-0-9.default.pod", [("A", "10.244.0.9")]),
+        ("fd00-10-244--9.default.pod", [("AAAA", "fd00:10:244::9")]),
         ("dns-version", [("TXT", '"1.1.0"')]),
     ],
 )

@@ -23,7 +23,7 @@ def pod(container, **spec):
 def around(services=()):
     objects = {("ConfigMap", "cm"): CONFIG, ("Secret", "s"): SECRET}
     return Surroundings(
-        PodAddresses("10.244.0.10", "10.245.0.2"),
+        PodAddresses(("10.244.0.10", "fd00:10:244::a"), ("10.245.0.2", "fd00:10:244::1")),
         Capacity("4", "8Gi"),
         lambda kind, name: objects.get((kind, name)),
         services,

@@ -34,7 +34,7 @@ def pod(*containers, init=(), policy="Always", deleted=False):
 
 
 def facts(initialized=False, address="10.244.0.10", **containers):
-    return PodFacts(containers=containers, address=address, initialized=initialized)
+    return PodFacts(containers=containers, addresses=(address,) if address else (), initialized=initialized)
 
 
 def test_a_new_pod_gets_a_sandbox_first():
@@ -113,7 +113,7 @@ def test_a_start_under_way_delays_the_removal():
 
 
 def test_a_failed_pod_is_stopped_and_stays():
-    failed = PodFacts(containers={"a": RUNS}, address="1.1.1.1", failure=Failure("DeadlineExceeded", "too long"))
+    failed = PodFacts(containers={"a": RUNS}, addresses=("1.1.1.1",), failure=Failure("DeadlineExceeded", "too long"))
     assert next_actions(pod("a"), failed, 0.0) == [Stop("a")]
     assert next_actions(pod("a"), PodFacts(failure=failed.failure), 0.0) == []
 

@@ -2,10 +2,11 @@ import pytest
 
 from mizzen.embedded.node.policy_table import PodEndpoint, World, pod_endpoint, table, without_rules
 from mizzen.nftables.difference import changes
+from mizzen.nftables.families import BOTH, IPV4
 
-WEB = PodEndpoint("default", {"app": "web"}, "10.244.0.10", {"http": (6, 8080)})
-CLIENT = PodEndpoint("default", {"app": "client"}, "10.244.0.11")
-BLUE = PodEndpoint("other", {"app": "client"}, "10.244.0.12", {"http": (6, 9090)})
+WEB = PodEndpoint("default", {"app": "web"}, ("10.244.0.10",), {"http": (6, 8080)})
+CLIENT = PodEndpoint("default", {"app": "client"}, ("10.244.0.11",))
+BLUE = PodEndpoint("other", {"app": "client"}, ("10.244.0.12",), {"http": (6, 9090)})
 NAMESPACES = {"default": {}, "other": {"team": "blue"}}
 
 
@@ -13,8 +14,8 @@ def policy(name="p", selector=None, **spec):
     return {"metadata": {"namespace": "default", "name": name}, "spec": {"podSelector": selector or {}, **spec}}
 
 
-def world(*policies, pods=(WEB, CLIENT, BLUE)):
-    return World(policies, NAMESPACES, pods)
+def world(*policies, pods=(WEB, CLIENT, BLUE), families=(IPV4,)):
+    return World(policies, NAMESPACES, pods, families)
 
 
 def parts(*policies, **options):
@@ -110,4 +111,24 @@ def test_long_lists_of_policies_have_short_names():
 def test_named_ports_of_a_pod():
     ports = [{"name": "dns", "containerPort": 53, "protocol": "UDP"}, {"containerPort": 80}]
     pod = {"metadata": {"namespace": "n", "labels": {"a": "b"}}, "spec": {"containers": [{"ports": ports}]}}
-    assert pod_endpoint(pod, "10.244.0.9") == PodEndpoint("n", {"a": "b"}, "10.244.0.9", {"dns": (17, 53)})
+    assert pod_endpoint(pod, ("10.244.0.9",)) == PodEndpoint("n", {"a": "b"}, ("10.244.0.9",), {"dns": (17, 53)})
+
+
+def test_a_policy_holds_for_both_addresses_of_a_pod():
+    web = PodEndpoint("default", {"app": "web"}, ("10.244.0.10", "fd00:10:244::a"), {"http": (6, 8080)})
+    client = PodEndpoint("default", {"app": "client"}, ("10.244.0.11", "fd00:10:244::b"))
+    peers = [{"podSelector": {"matchLabels": {"app": "client"}}}, {"ipBlock": {"cidr": "fd00:1::/32"}}]
+    rules = [{"from": peers, "ports": [{"port": "http"}]}, {"ports": [{"port": 9090}]}]
+    found = parts(policy(ingress=rules), pods=(web, client), families=BOTH)
+    assert "fd00:10:244::a : jump ingress/default/p," in found["ingress-ipv6"]
+    assert found["own-ipv6"][1:] == ["fd00:10:244::a . fd00:10:244::a,", "fd00:10:244::b . fd00:10:244::b,"]
+    assert found["default/p/ingress/0/pods-ipv6"][1:] == ["fd00:10:244::b,"]
+    assert found["default/p/ingress/0/named-ipv6"][1:] == ["fd00:10:244::a . 6 . 8080,"]
+    named = "ip6 daddr . meta l4proto . th dport @default/p/ingress/0/named-ipv6 return"
+    assert f"ip6 saddr @default/p/ingress/0/pods-ipv6 {named}" in found["ingress/default/p"]
+    assert f"ip6 saddr fd00:1::/32 {named}" in found["ingress/default/p"]
+    assert found["ingress/default/p"].count("drop") == 1
+    assert (
+        'iifname "mizzen0" ct original ip6 daddr != fd00:10:244::1 ip6 saddr vmap @egress-outside-ipv6'
+        in found["input"]
+    )

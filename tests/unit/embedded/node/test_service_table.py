@@ -2,6 +2,7 @@ import pytest
 
 from mizzen.embedded.node.service_table import service_ports, state_of, table
 from mizzen.nftables.difference import changes
+from mizzen.nftables.families import IPV4, IPV6
 
 VIP = "10.96.7.7"
 
@@ -128,3 +129,27 @@ def test_a_client_stays_with_its_endpoint_while_that_is_there():
     anew = f"endpoint set numgen random mod 2 map @{chain} delete @{chain}/clients {{ ip saddr }}"
     assert f"\t\t{anew} {keeps}\n" in text
     assert only_port([service(sessionAffinity="ClientIP")], []).affinity == 10800
+
+
+def test_each_family_has_chains_and_sets_of_its_own():
+    both = service(
+        clusterIPs=[VIP, "fd00:10:96::7"],
+        sessionAffinity="ClientIP",
+        ports=[{"name": "http", "port": 80, "nodePort": 31000}],
+    )
+    slices = [endpoint_slice(at("10.244.0.2")), endpoint_slice(at("fd00:10:244::2"), addressType="IPv6")]
+    states = [state_of(service_ports([both], slices, family=family), family) for family in (IPV4, IPV6)]
+    assert states[1].vips == {("fd00:10:96::7", 6, 80): "default/web/tcp/80-ipv6"}
+    assert states[1].chains["default/web/tcp/80-ipv6"].endpoints == (("fd00:10:244::2", 8080),)
+    text = str(table(*states))
+    assert "\t\tip6 daddr . meta l4proto . th dport vmap @vips-ipv6\n" in text
+    assert "fib daddr type 2 ip6 daddr != ::1/128 meta l4proto . th dport vmap @node-ports-ipv6" in text
+    assert (
+        "update @default/web/tcp/80-ipv6/clients { ip6 saddr timeout 10800s : endpoint } dnat ip6 to endpoint" in text
+    )
+    assert "ct status & 0x20 != 0 ip6 saddr . ip6 daddr @hairpin-ipv6 masquerade" in text
+
+
+def test_a_service_of_one_family_is_not_called_by_the_other():
+    assert service_ports([service()], [], family=IPV6) == []
+    assert service_ports([service(clusterIP="fd00:10:96::7")], []) == []

@@ -13,7 +13,7 @@ RUNS = ContainerFacts(state=Running("u/a/0", 10.0), started=True, ready=True)
 
 
 def facts(container, **rest):
-    return PodFacts(containers={"a": container}, **{"address": "10.244.0.10", "initialized": True, **rest})
+    return PodFacts(containers={"a": container}, **{"addresses": ("10.244.0.10",), "initialized": True, **rest})
 
 
 def condition(status, kind):
@@ -25,9 +25,10 @@ def with_policy(policy):
 
 
 def test_a_running_ready_pod():
-    status = pod_status(POD, facts(RUNS, started_at=5.0), "10.245.0.2", 20.0)
+    status = pod_status(POD, facts(RUNS, started_at=5.0), ["10.245.0.2", "fd00::2"], 20.0)
     assert status["phase"] == "Running"
     assert status["podIP"] == "10.244.0.10" and status["hostIP"] == "10.245.0.2"
+    assert status["hostIPs"] == [{"ip": "10.245.0.2"}, {"ip": "fd00::2"}]
     assert status["startTime"] == "1970-01-01T00:00:05Z"
     assert condition(status, "Ready")["status"] == "True"
     container = status["containerStatuses"][0]
@@ -36,34 +37,34 @@ def test_a_running_ready_pod():
 
 
 def test_not_ready_says_which_containers():
-    status = pod_status(POD, facts(ContainerFacts(state=Running("u/a/0", 1.0), started=True)), "h", 20.0)
+    status = pod_status(POD, facts(ContainerFacts(state=Running("u/a/0", 1.0), started=True)), ["h"], 20.0)
     ready = condition(status, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "ContainersNotReady")
     assert ready["message"] == "containers with unready status: [a]"
 
 
 def test_a_transition_time_stays_while_the_status_does():
-    first = pod_status(POD, facts(RUNS), "h", 20.0)
-    second = pod_status({**POD, "status": first}, facts(RUNS), "h", 500.0)
+    first = pod_status(POD, facts(RUNS), ["h"], 20.0)
+    second = pod_status({**POD, "status": first}, facts(RUNS), ["h"], 500.0)
     assert second == first
-    third = pod_status({**POD, "status": first}, facts(ContainerFacts(state=Running("u/a/0", 1.0))), "h", 500.0)
+    third = pod_status({**POD, "status": first}, facts(ContainerFacts(state=Running("u/a/0", 1.0))), ["h"], 500.0)
     assert condition(third, "Ready")["lastTransitionTime"] == "1970-01-01T00:08:20Z"
     assert condition(third, "Initialized") == condition(first, "Initialized")
 
 
 def test_foreign_conditions_and_readiness_gates():
     gated = {**POD, "spec": {**POD["spec"], "readinessGates": [{"conditionType": "lb"}]}}
-    closed = pod_status(gated, facts(RUNS), "h", 20.0)
+    closed = pod_status(gated, facts(RUNS), ["h"], 20.0)
     assert condition(closed, "Ready")["reason"] == "ReadinessGatesNotReady"
     assert condition(closed, "ContainersReady")["status"] == "True"
     told = {**gated, "status": {"conditions": [{"type": "lb", "status": "True"}]}}
-    opened = pod_status(told, facts(RUNS), "h", 20.0)
+    opened = pod_status(told, facts(RUNS), ["h"], 20.0)
     assert condition(opened, "Ready")["status"] == "True" and condition(opened, "lb")["status"] == "True"
 
 
 def test_crash_loop():
     crashed = ContainerFacts(state=Ended("u/a/3", 5, 1.0, 2.0), restarts=3, not_before=42.0)
-    container = pod_status(POD, facts(crashed), "h", 20.0)["containerStatuses"][0]
+    container = pod_status(POD, facts(crashed), ["h"], 20.0)["containerStatuses"][0]
     assert container["state"]["waiting"]["reason"] == "CrashLoopBackOff"
     assert "back-off 40s" in container["state"]["waiting"]["message"]
     assert container["lastState"]["terminated"]["exitCode"] == 5
@@ -72,7 +73,7 @@ def test_crash_loop():
 
 def test_a_container_killed_for_memory():
     killed = ContainerFacts(state=Ended("u/a/0", 137, 1.0, 2.0, signal=9, reason="OOMKilled"))
-    container = pod_status(with_policy("Never"), facts(killed), "h", 20.0)["containerStatuses"][0]
+    container = pod_status(with_policy("Never"), facts(killed), ["h"], 20.0)["containerStatuses"][0]
     assert container["state"]["terminated"]["reason"] == "OOMKilled"
     assert container["state"]["terminated"]["signal"] == 9
 
@@ -98,14 +99,14 @@ def test_phases(policy, container, phase):
 def test_a_pod_that_is_initialising_is_pending_and_one_that_cannot_is_failed():
     spec = {**POD["spec"], "initContainers": [{"name": "i"}], "restartPolicy": "Never"}
     pod = {**POD, "spec": spec}
-    failed = PodFacts(containers={"i": ContainerFacts(state=Ended("i", 1, 1.0, 2.0))}, address="x")
-    assert pod_phase(pod, PodFacts(address="x")) == "Pending"
+    failed = PodFacts(containers={"i": ContainerFacts(state=Ended("i", 1, 1.0, 2.0))}, addresses=("x",))
+    assert pod_phase(pod, PodFacts(addresses=("x",))) == "Pending"
     assert pod_phase(pod, failed) == "Failed"
-    assert condition(pod_status(pod, failed, "h", 5.0), "Initialized")["message"].endswith("[i]")
+    assert condition(pod_status(pod, failed, ["h"], 5.0), "Initialized")["message"].endswith("[i]")
 
 
 def test_a_pod_given_up_says_why():
-    status = pod_status(POD, facts(RUNS, failure=Failure("DeadlineExceeded", "too long")), "h", 20.0)
+    status = pod_status(POD, facts(RUNS, failure=Failure("DeadlineExceeded", "too long")), ["h"], 20.0)
     assert (status["phase"], status["reason"], status["message"]) == ("Failed", "DeadlineExceeded", "too long")
 
 
@@ -116,7 +117,9 @@ def test_a_sidecar_counts_for_readiness_and_a_finished_init_container_is_ready()
         "side": ContainerFacts(state=Running("s", 1.0)),
         "a": RUNS,
     }
-    status = pod_status({**POD, "spec": spec}, PodFacts(containers=known, address="x", initialized=True), "h", 9.0)
+    status = pod_status(
+        {**POD, "spec": spec}, PodFacts(containers=known, addresses=("x",), initialized=True), ["h"], 9.0
+    )
     assert condition(status, "ContainersReady")["message"] == "containers with unready status: [side]"
     assert [each["ready"] for each in status["initContainerStatuses"]] == [True, False]
 
@@ -130,17 +133,17 @@ def test_a_pod_is_not_over_before_its_sidecars():
 
 
 def test_what_is_not_due_yet_says_what_it_waits_for():
-    waits = pod_status(POD, facts(ContainerFacts()), "h", 20.0)["containerStatuses"][0]["state"]["waiting"]
+    waits = pod_status(POD, facts(ContainerFacts()), ["h"], 20.0)["containerStatuses"][0]["state"]["waiting"]
     assert waits == {"reason": "ContainerCreating"}
     begun = {**POD, "spec": {**POD["spec"], "initContainers": [{"name": "i", "image": "x"}]}}
-    waits = pod_status(begun, facts(ContainerFacts()), "h", 20.0)["containerStatuses"][0]["state"]["waiting"]
+    waits = pod_status(begun, facts(ContainerFacts()), ["h"], 20.0)["containerStatuses"][0]["state"]["waiting"]
     assert waits == {"reason": "PodInitializing"}
 
 
 def test_containers_added_for_debugging_have_a_status_and_no_part_in_readiness():
     debugged = {**POD, "spec": {**POD["spec"], "ephemeralContainers": [{"name": "d", "image": "x"}]}}
-    known = PodFacts(containers={"a": RUNS, "d": RUNS}, address="10.244.0.10", initialized=True)
-    status = pod_status(debugged, known, "h", 20.0)
+    known = PodFacts(containers={"a": RUNS, "d": RUNS}, addresses=("10.244.0.10", "fd00:10:244::a"), initialized=True)
+    status = pod_status(debugged, known, ["h"], 20.0)
     assert status["ephemeralContainerStatuses"][0]["state"]["running"]
     assert not status["ephemeralContainerStatuses"][0]["ready"]
     assert condition(status, "Ready")["status"] == "True"

@@ -21,7 +21,7 @@ OBJECTS = {
     ("Secret", "s"): {"kind": "Secret", "data": {"k": base64.b64encode(b"v").decode()}},
 }
 OF = Ingredients(
-    PodAddresses("1.1.1.1", "2.2.2.2"),
+    PodAddresses(("1.1.1.1",), ("2.2.2.2",)),
     Capacity("4", "8Gi"),
     lambda kind, name: OBJECTS.get((kind, name)),
     lambda request: f"token for {request.audience or 'default'}",
