@@ -147,6 +147,8 @@ class Target:
     server_name: str | None = None
     """The name to check the server's certificate against, when it is not the host of `server`."""
     proxy: str | None = None
+    compression: bool = True
+    """Whether to ask for compressed answers, which are quicker to come from afar and slower from nearby."""
 
 
 def kubeconfig_paths(path: str | os.PathLike[str] | None = None) -> list[Path]:
@@ -174,6 +176,7 @@ def from_kubeconfig(path: str | os.PathLike[str] | None = None, context: str | N
         namespace=chosen.get("namespace") or "default",
         server_name=cluster.get("tls-server-name"),
         proxy=cluster.get("proxy-url"),
+        compression=not cluster.get("disable-compression"),
     )
 
 

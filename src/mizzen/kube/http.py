@@ -268,9 +268,10 @@ class HttpApi:
         if self._session is None:
             # No limit on connections: every watch holds one.
             connector = aiohttp.TCPConnector(limit=0, ssl=self.target.tls or True, keepalive_timeout=60)
-            self._session = aiohttp.ClientSession(
-                connector=connector, headers={"User-Agent": self._user_agent}, timeout=self._timeout
-            )
+            headers = {"User-Agent": self._user_agent}
+            if not self.target.compression:
+                headers["Accept-Encoding"] = "identity"
+            self._session = aiohttp.ClientSession(connector=connector, headers=headers, timeout=self._timeout)
         return self._session
 
 

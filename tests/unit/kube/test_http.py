@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -59,6 +60,20 @@ def answering(status: int, document: Any) -> Answer:
         return web.json_response(document, status=status)
 
     return answer
+
+
+async def test_compressed_answers_are_asked_for_unless_the_kubeconfig_says_no(
+    server: tuple[Server, HttpApi],
+) -> None:
+    played, api = server
+
+    async def told(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"accepts": request.headers["Accept-Encoding"]})
+
+    played.answer = told
+    assert "gzip" in (await api.raw("GET", "/"))["accepts"]
+    async with HttpApi(replace(api.target, compression=False)) as plain:
+        assert (await plain.raw("GET", "/"))["accepts"] == "identity"
 
 
 async def test_list_fills_in_the_kind_that_servers_leave_out(server: tuple[Server, HttpApi]) -> None:

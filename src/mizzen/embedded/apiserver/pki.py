@@ -93,10 +93,12 @@ def kubeconfig(pki: Pki, server: str, cluster: str = "mizzen", user: str = "admi
     """Kubeconfig text with everything embedded; `user` is admin or node."""
     import yaml
 
+    # Clients are on this machine: to compress answers for them would take longer than to carry them.
+    place = {"server": server, "certificate-authority-data": _base64(pki.ca), "disable-compression": True}
     document = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": cluster, "cluster": {"server": server, "certificate-authority-data": _base64(pki.ca)}}],
+        "clusters": [{"name": cluster, "cluster": place}],
         "users": [
             {
                 "name": f"{cluster}-{user}",

@@ -1,9 +1,9 @@
 """The box's network: one bridge, one veth pair per Pod, and as root one veth pair to the host.
 
-Pods have addresses for themselves alone (/32) and reach everything through the bridge's own. So every packet between Pods
-is routed and passes the box's nftables, where Services and NetworkPolicies are: the bridge's ports are isolated from each
-other. Filtering of bridged frames is off. A Pod that calls itself through a Service needs no hairpin on the way, and gets
-it anyway for machines on which that cannot be.
+Pods have addresses for themselves alone (/32) and reach everything through the bridge's own. So every packet between
+Pods is routed and passes the box's nftables, where Services and NetworkPolicies are: the bridge's ports are isolated
+from each other. Filtering of bridged frames is off. A Pod that calls itself through a Service needs no hairpin on the
+way, and gets it anyway for machines on which that cannot be.
 
 With IPv6 every Pod has a second address, which follows from its first, as does its Ethernet address. So both sides know
 their neighbours for good: nobody asks for them, nobody waits until an address is known to be unique, and no Pod can

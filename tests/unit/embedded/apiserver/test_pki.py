@@ -11,8 +11,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from mizzen.embedded.apiserver.authn import certificate_user
-from mizzen.embedded.apiserver.pki import ensure_pki
+from mizzen.embedded.apiserver.pki import ensure_pki, kubeconfig
 from mizzen.embedded.apiserver.tokens import API_AUDIENCES, BadToken, TokenIssuer
+from mizzen.kube.config import from_kubeconfig
 
 
 def load(path: Path) -> x509.Certificate:
@@ -37,6 +38,12 @@ def test_a_new_address_renews_only_the_serving_certificate(tmp_path: Path) -> No
     wanted = {ip_address(each) for each in ("127.0.0.1", "10.96.0.1", "10.245.0.2")}
     assert wanted <= set(names.get_values_for_type(x509.IPAddress))
     assert "kubernetes.default.svc" in names.get_values_for_type(x509.DNSName)
+
+
+def test_clients_of_this_machine_ask_for_no_compression(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(kubeconfig(ensure_pki(tmp_path / "pki"), "https://127.0.0.1:1"))
+    assert from_kubeconfig(path).compression is False
 
 
 def test_the_admin_is_a_master(tmp_path: Path) -> None:
