@@ -121,6 +121,9 @@ LEVERS = {
     "x-envoy-decorator-operation": "x",
     "x-envoy-downstream-service-cluster": "x",
     "x-envoy-ip-tags": "x",
+    "x-envoy-original-dst-host": "127.0.0.1:1",
+    "x-envoy-peer-metadata": "x",
+    "x-envoy-peer-metadata-id": "x",
     "x-forwarded-client-cert": "URI=spiffe://cluster.local/ns/default/sa/admin",
 }
 

@@ -127,6 +127,9 @@ RegexMatcher: MessageClass = _of("envoy.type.matcher.v3", "regex")("RegexMatcher
 HttpConnectionManager: MessageClass = _of(
     "envoy.extensions.filters.network.http_connection_manager.v3", "http_connection_manager"
 )("HttpConnectionManager")
+EarlyHeaderMutation: MessageClass = _of(
+    "envoy.extensions.http.early_header_mutation.header_mutation.v3", "header_mutation"
+)("HeaderMutation")
 HttpFilter: MessageClass = _of(
     "envoy.extensions.filters.network.http_connection_manager.v3", "http_connection_manager"
 )("HttpFilter")

@@ -9,10 +9,17 @@ from datetime import timedelta
 from typing import Any
 
 from mizzen.api.mesh import MeshConfig
-from mizzen.envoy.messages import HttpConnectionManager, Message, NetworkFilter, optional, typed
+from mizzen.envoy.messages import (
+    EarlyHeaderMutation,
+    HttpConnectionManager,
+    Message,
+    NetworkFilter,
+    optional,
+    typed,
+)
+from mizzen.xds import http_filters
 from mizzen.xds.access_logs import access_log
 from mizzen.xds.addresses import ADS
-from mizzen.xds.http_filters import GATEWAY, INBOUND, OUTBOUND
 
 NAME = "envoy.filters.network.http_connection_manager"
 SERVER_NAME = "istio-envoy"
@@ -29,12 +36,15 @@ _PATHS: dict[str, dict[str, Any]] = {
 }
 _PATHS["DEFAULT"] = _PATHS["BASE"]
 
+_SAID_INSIDE_THE_MESH = ("x-envoy-peer-metadata", "x-envoy-peer-metadata-id", "x-envoy-original-dst-host")
+"""What sidecars tell each other and Envoy itself believes of a header: nobody outside may say it."""
+
 _PEER_DETAILS = {"subject": optional(True), "uri": True, "dns": True}
 
 
 def outbound_http(stat_prefix: str, route: str, mesh: MeshConfig) -> Message:
     """From the application. The answering server's own `server` header is overwritten with Envoy's."""
-    return _filter(stat_prefix, mesh, OUTBOUND, rds=_rds(route), use_remote_address=optional(False))
+    return _filter(stat_prefix, mesh, http_filters.outbound(mesh), rds=_rds(route), use_remote_address=optional(False))
 
 
 def inbound_http(
@@ -52,7 +62,7 @@ def inbound_http(
     return _filter(
         stat_prefix,
         mesh,
-        INBOUND,
+        http_filters.inbound(mesh),
         counters,
         route_config=route_config,
         use_remote_address=optional(False),
@@ -71,14 +81,21 @@ def gateway_http(stat_prefix: str, route: str, mesh: MeshConfig) -> Message:
     return _filter(
         stat_prefix,
         mesh,
-        GATEWAY,
+        http_filters.gateway(mesh),
         rds=_rds(route),
         use_remote_address=optional(True),
         xff_num_trusted_hops=topology.num_trusted_proxies if topology else 0,
         server_name=SERVER_NAME,
+        early_header_mutation_extensions=[_forgets(_SAID_INSIDE_THE_MESH)],
         forward_client_cert_details="SANITIZE" if details == "UNDEFINED" else details,
         set_current_client_cert_details={**_PEER_DETAILS, "cert": True} if appends else None,
     )
+
+
+def _forgets(names: tuple[str, ...]) -> dict[str, Any]:
+    """Before anything reads a request. Envoy drops most of its own `x-envoy-*` by itself where a request comes in."""
+    mutations = [{"remove": name} for name in names]
+    return typed("envoy.http.early_header_mutation.header_mutation", EarlyHeaderMutation(mutations=mutations))
 
 
 def _rds(route: str) -> dict[str, Any]:

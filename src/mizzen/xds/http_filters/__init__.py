@@ -7,19 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mizzen.api.mesh import MeshConfig
 from mizzen.envoy.messages import Message
 from mizzen.envoy.resources import Resource
 from mizzen.scope.model import Guards
 from mizzen.xds.http_filters import authorization, cors, fault, grpc_stats, jwt_authn, router
-
-# As a request meets them, in front of the application that calls. Faults and CORS cost nothing until a route asks for
-# them: the chain is made for the route that a request takes, and nothing in it changes the route.
-OUTBOUND: tuple[Message, ...] = (
-    grpc_stats.http_filter(),  # tells the access log about gRPC
-    fault.http_filter(disabled=True),  # before routing: no timeout of a route cuts a delay, no retry repeats an abort
-    cors.http_filter(disabled=True),  # answers preflights itself, so that they need no destination
-    router.http_filter(),  # ends the chain
-)
 
 # Whether a request may enter at all comes first: faults, CORS and routes are for those alone who may. The contents of
 # these travel by ECDS, so that an edit never touches a listener.
@@ -32,17 +24,35 @@ _GUARDS: tuple[Message, ...] = (
     authorization.ALLOW.http_filter(),
 )
 
-# In front of the application that is called. What a VirtualService says has been done where the call began.
-INBOUND: tuple[Message, ...] = (*_GUARDS, grpc_stats.http_filter(), router.http_filter())
 
-# What a token says may choose another route, when the chain has been made already: nothing may be missing from it.
-GATEWAY: tuple[Message, ...] = (
-    *_GUARDS,
-    grpc_stats.http_filter(),
-    fault.http_filter(),
-    cors.http_filter(),
-    router.http_filter(),
-)
+def outbound(mesh: MeshConfig) -> tuple[Message, ...]:
+    """As a request meets them, in front of the application that calls.
+
+    Faults and CORS cost nothing until a route asks for them: the chain is made for the route that a request takes, and
+    nothing in it changes the route.
+    """
+    return (
+        *grpc_stats.http_filters(mesh),  # tells the access log about gRPC
+        fault.http_filter(disabled=True),  # before routing: no timeout of a route cuts a delay, no retry an abort
+        cors.http_filter(disabled=True),  # answers preflights itself, so that they need no destination
+        router.http_filter(),  # ends the chain
+    )
+
+
+def inbound(mesh: MeshConfig) -> tuple[Message, ...]:
+    """In front of the application that is called. What a VirtualService says has been done where the call began."""
+    return (*_GUARDS, *grpc_stats.http_filters(mesh), router.http_filter())
+
+
+def gateway(mesh: MeshConfig) -> tuple[Message, ...]:
+    """What a token says may choose another route, when the chain has been made already: nothing may be missing."""
+    return (
+        *_GUARDS,
+        *grpc_stats.http_filters(mesh),
+        fault.http_filter(),
+        cors.http_filter(),
+        router.http_filter(),
+    )
 
 
 def guard_contents(guards: Guards) -> Mapping[str, Resource]:
