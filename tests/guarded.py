@@ -297,7 +297,7 @@ def world(ports: Ports, mesh: MeshConfig, authority: Authority, guards: Guards) 
     )
     http, tcp = gateway_http("in", ROUTE, mesh), to_cluster("app", mesh)
     plain = HttpConnectionManager(
-        stat_prefix="app", route_config=_answers(ports.other), http_filters=[http_filters.OUTBOUND[-1]]
+        stat_prefix="app", route_config=_answers(ports.other), http_filters=[http_filters.outbound(mesh)[-1]]
     )
     listeners = (
         _listener("http", ports.http, [http]),
