@@ -5,6 +5,7 @@ https://www.rfc-editor.org/rfc/rfc9113.html#section-4
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 from struct import Struct
 
@@ -76,6 +77,43 @@ def header(kind: int, flags: int, stream: int, length: int) -> bytes:
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return header(kind, flags, stream, len(payload)) + payload
+
+
+class Cutter:
+    """Cuts what a client sends, in whatever pieces it comes, into frames. The first bytes must be the preface."""
+
+    __slots__ = ("_greeted", "_rest")
+
+    def __init__(self) -> None:
+        self._greeted = False
+        self._rest = b""
+
+    def frames(self, data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+        """Kind, flags, stream and payload of each that is whole now. Raises ProtocolError."""
+        data = self._rest + data if self._rest else data
+        at, end = 0, len(data)
+        if not self._greeted:
+            at, self._rest = self._greeting(data), data
+            if not self._greeted:
+                return
+        while end - at >= HEADER_SIZE:
+            high, low, kind, flags, stream = _HEADER.unpack_from(data, at)
+            length = high << 8 | low
+            if length > DEFAULT_FRAME_SIZE:
+                raise ProtocolError(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+            start = at + HEADER_SIZE
+            if start + length > end:
+                break
+            at = start + length
+            yield kind, flags, stream & LARGEST_WINDOW, data[start:at]
+        self._rest = data[at:]
+
+    def _greeting(self, data: bytes) -> int:
+        """The end of the preface, if it is here; what is here of it must be right. Raises ProtocolError."""
+        if not PREFACE.startswith(data[: len(PREFACE)]):
+            raise ProtocolError(Code.PROTOCOL_ERROR, "not an HTTP/2 client")
+        self._greeted = len(data) >= len(PREFACE)
+        return len(PREFACE)
 
 
 def settings(values: dict[Setting, int]) -> bytes:

@@ -6,7 +6,7 @@ then there is nothing to write down.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 
 class Held:
@@ -27,6 +27,13 @@ class Held:
         elif name in self._differs:
             self.forget(name)
 
+    def note_all(self, versions: Mapping[str, str | None], targets: Mapping[str, str]) -> None:
+        """The proxy holds these versions now."""
+        differs = {name: version for name, version in versions.items() if targets.get(name) != version}
+        if self._differs:
+            differs |= {name: version for name, version in self._differs.items() if name not in versions}
+        self._differs = differs
+
     def rebase(self, name: str, before: str | None, after: str | None) -> None:
         """The target moved; what the proxy holds did not."""
         self.note(name, self._differs.get(name, before), after)
@@ -36,6 +43,10 @@ class Held:
         self._differs.pop(name, None)
         if not self._differs:
             self._differs = {}  # a dict that was large once stays large
+
+    def forget_all(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.forget(name)
 
     def differing(self) -> Iterator[tuple[str, str | None]]:
         """Names and versions where target and proxy differ."""

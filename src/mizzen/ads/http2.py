@@ -8,7 +8,7 @@ As much of the protocol as gRPC uses. Why not a library: docs/decisions/0007-our
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 from hpack import Decoder, HPACKError
@@ -19,10 +19,10 @@ from mizzen.ads.frames import (
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
-    HEADER_SIZE,
     LARGEST_WINDOW,
-    PREFACE,
+    PADDED,
     Code,
+    Cutter,
     Kind,
     ProtocolError,
     Setting,
@@ -133,8 +133,7 @@ class Connection:
         self.pings_answered = 0
         self._accept = accept
         self._decoder = Decoder(max_header_list_size=_MAX_HEADER_BLOCK)
-        self._rest = b""
-        self._greeted = False
+        self._cutter = Cutter()
         self._last_stream = 0
         self._leaving = False
         self._window = DEFAULT_WINDOW
@@ -150,25 +149,8 @@ class Connection:
 
     def receive(self, data: bytes) -> None:
         """Raises ProtocolError; then `goaway` and close."""
-        if self._rest:
-            data = self._rest + data
-        at, end = 0, len(data)
-        if not self._greeted:
-            if data[: len(PREFACE)] != PREFACE[:end]:
-                raise ProtocolError(Code.PROTOCOL_ERROR, "not an HTTP/2 client")
-            self._greeted = end >= len(PREFACE)
-            at = len(PREFACE) if self._greeted else end + 1
-        while end - at >= HEADER_SIZE:
-            length = int.from_bytes(data[at : at + 3])
-            if length > DEFAULT_FRAME_SIZE:
-                raise ProtocolError(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-            following = at + HEADER_SIZE + length
-            if following > end:
-                break
-            stream = int.from_bytes(data[at + 5 : at + HEADER_SIZE]) & LARGEST_WINDOW
-            self._frame(data[at + 3], data[at + 4], stream, data[at + HEADER_SIZE : following])
-            at = following
-        self._rest = data[at:] if self._greeted else data
+        for kind, flags, stream, payload in self._cutter.frames(data):
+            self._frame(kind, flags, stream, payload)
 
     def resume(self) -> None:
         """The transport takes more."""
@@ -193,14 +175,14 @@ class Connection:
 
     # What streams need
 
-    def sent_at_once(self, stream: Stream, pieces: Iterable[bytes]) -> bool:
+    def sent_at_once(self, stream: Stream, pieces: tuple[bytes, ...]) -> bool:
         """Send in one frame, if that is possible: so go almost all responses."""
-        data = b"".join(pieces) if sum(map(len, pieces)) <= self._frame_size else None
-        if data is None or self.paused or len(data) > stream.window or len(data) > self._window:
+        size = sum(map(len, pieces))
+        if self.paused or size > self._frame_size or size > stream.window or size > self._window:
             return False
-        stream.window -= len(data)
-        self._window -= len(data)
-        self.write(header(Kind.DATA, 0, stream.id, len(data)) + data)
+        stream.window -= size
+        self._window -= size
+        self.write(b"".join((header(Kind.DATA, 0, stream.id, size), *pieces)))
         return True
 
     def pump(self, stream: Stream) -> None:
@@ -269,7 +251,7 @@ class Connection:
         stream.unread += len(payload)
         if stream.unread > RECEIVE_WINDOW:
             raise ProtocolError(Code.FLOW_CONTROL_ERROR, "more than the stream's window")
-        data = content(Kind.DATA, flags, payload)
+        data = content(Kind.DATA, flags, payload) if flags & PADDED else payload
         if stream.unread >= RECEIVE_WINDOW // 2:
             self.write(window_update(stream.id, stream.unread))
             stream.unread = 0

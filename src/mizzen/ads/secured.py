@@ -50,8 +50,7 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
         try:
             if not self._open:
                 self._shake_hands()
-            if self._open:
-                self._read()
+            self._read()
         except ssl.SSLWantReadError:
             self._flush()
         except ssl.SSLError as error:
@@ -86,13 +85,12 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
         self._inner.connection_made(self)
 
     def _read(self) -> None:
-        """Until SSLWantReadError, or the peer's end."""
-        while not self._closing:
-            data = self._tls.read(RECORD)
-            if not data:
-                return self.close()
-            self._inner.data_received(data)
-        return None
+        """All whole records. Raises SSLWantReadError when the rest of one is yet to come."""
+        while self._incoming.pending and not self._closing:
+            if data := self._tls.read(RECORD):
+                self._inner.data_received(data)
+            else:
+                self.close()
 
     def _flush(self) -> None:
         if self._outgoing.pending:

@@ -21,9 +21,10 @@ from mizzen.ads import wire
 from mizzen.ads.calls import Call, Served, Status
 from mizzen.ads.connection import PATIENCE, Connection, Patience
 from mizzen.ads.secured import Secured
-from mizzen.ads.session import DeltaSession, TypeState
+from mizzen.ads.session import DeltaSession
 from mizzen.ads.sotw import SotwSession
 from mizzen.ads.store import Store
+from mizzen.ads.subscription import TypeState
 from mizzen.ads.target import Layers, Refusal
 
 log = logging.getLogger(__name__)
@@ -189,9 +190,10 @@ class _Conversation:
             request = self._decode(data)
             if self._stream is None:
                 self._begin(request.node or wire.Node(""))
-            self._waiting.append(request)
             if self._joined:
-                self._go_on()
+                self._hear(request)
+            else:
+                self._waiting.append(request)
         except DecodeError as error:
             self._call.end(Status.INVALID_ARGUMENT, f"not a discovery request: {error}")
         except Exception:
@@ -201,19 +203,19 @@ class _Conversation:
         self._stream = self._server.opened(self._variant, node, self._identities, self._call)
         self._joining = asyncio.create_task(self._join(self._stream))
 
-    def _go_on(self) -> None:
-        """The session hears what its proxy says once it knows what the proxy is to hold."""
-        waiting, self._waiting = self._waiting, []
-        for request in waiting:
-            if self._stream is not None:
-                self._stream.receive(request)
-                self._server.fleet.acknowledged(self._stream)
+    def _hear(self, request: wire.DeltaRequest | wire.SotwRequest) -> None:
+        assert self._stream is not None
+        self._stream.receive(request)
+        self._server.fleet.acknowledged(self._stream)
 
     async def _join(self, stream: Stream) -> None:
+        """The session hears what its proxy says once it knows what the proxy is to hold."""
         try:
             await self._server.fleet.join(stream)
             self._joined = True
-            self._go_on()
+            waiting, self._waiting = self._waiting, []
+            for request in waiting:
+                self._hear(request)
         except Refused as refused:
             log.warning("refused proxy %s (%s): %s", stream.node.id, ", ".join(self._identities), refused)
             self._call.end(Status.PERMISSION_DENIED, str(refused))

@@ -12,8 +12,9 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from mizzen.ads.session import WILDCARD, TypeState
+from mizzen.ads.session import WILDCARD
 from mizzen.ads.store import Store
+from mizzen.ads.subscription import TypeState
 from mizzen.ads.target import ALL_AT_ONCE, REFERS_TO_CLUSTERS, Layers, Refusal, find, names, rank
 from mizzen.ads.wire import SotwRequest
 from mizzen.envoy.resources import CLUSTER, ENDPOINTS, Resource

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import attrgetter
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,7 @@ Named: TypeAlias = Mapping[str, Resource]
 """resource name -> resource, of one type"""
 
 NOTHING: Named = {}
+_IDENTITY = attrgetter("name", "version")
 _RECENT_BYTES = 16 << 20
 _LARGE = 100
 """Resources of a mapping whose versions are worth remembering."""
@@ -111,7 +113,7 @@ class Store:
         return known if known == frozen else frozen
 
     def delta(self, type_url: str, resources: tuple[Resource, ...], removed: tuple[str, ...]) -> Response:
-        key = (type_url, removed, *((resource.name, resource.version) for resource in resources))
+        key = (type_url, removed, *map(_IDENTITY, resources))
         return self._responses.get(key) or self._keep(key, _delta(type_url, resources, removed, _digest(key)))
 
     def sotw(self, type_url: str, resources: tuple[Resource, ...], version: str, nonce: str) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mizzen.ads.store import NOTHING
+from mizzen.ads.store import NOTHING, Named
 from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, PUSH_ORDER, ROUTES, Resource, Resources
 
 Layers: TypeAlias = tuple[Resources, ...]
@@ -43,6 +43,17 @@ def find(layers: Layers, type_url: str, name: str) -> Resource | None:
         if named is not None and name in named:
             return named[name]
     return None
+
+
+def table(layers: Layers, type_url: str) -> Named:
+    """All that the layers hold of a type, by name. Where one layer alone has the type, its very mapping."""
+    found = [named for layer in layers if (named := layer.get(type_url))]
+    if len(found) == 1:
+        return found[0]
+    merged: dict[str, Resource] = {}
+    for named in reversed(found):
+        merged.update(named)
+    return merged
 
 
 def names(layers: Layers, type_url: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from google.protobuf.json_format import MessageToDict
 
 from mizzen import __version__
-from mizzen.ads.session import TypeState
+from mizzen.ads.subscription import TypeState
 from mizzen.ads.target import Layers, names
 from mizzen.controlplane.authority_page import page
 from mizzen.controlplane.fleet import Connected

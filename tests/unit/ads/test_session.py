@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mizzen.ads.session import DeltaSession, blame
+from mizzen.ads.blame import blame
+from mizzen.ads.session import DeltaSession
 from mizzen.ads.sotw import SotwSession
 from mizzen.ads.store import Store
 from mizzen.ads.target import Layers
