@@ -1,7 +1,7 @@
 """TLS between a socket and a connection: as asyncio does it, but with buffers that a thousand peers can afford.
 
 The event loops keep a quarter of a megabyte for each TLS connection, and OpenSSL's memory keeps the size of the largest
-burst. Here all connections receive into one buffer, and no more than one record at a time is encrypted.
+burst. Here all connections of a server share what bytes pass through.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ from typing import Any, cast
 
 log = logging.getLogger(__name__)
 
-RECORD = 1 << 14
+_RECORD = 1 << 14
 """Bytes of a full TLS record, decrypted."""
-_RECEIVED = memoryview(bytearray(1 << 13))
-"""Of all connections: what was read is handed on before anybody reads again."""
+
+
+class Buffers:
+    """What passes through on its way to or from any connection of one event loop. Empty whenever nobody is at work:
+    OpenSSL takes all that came, even the half of a record, and what it has to say goes to the socket at once."""
+
+    def __init__(self) -> None:
+        self.received = memoryview(bytearray(1 << 13))
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
 
 
 class Secured(asyncio.BufferedProtocol, asyncio.Transport):
@@ -26,12 +34,13 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
     `inner` hears of the connection once the handshake is through, which may take `patience` seconds.
     """
 
-    def __init__(self, context: ssl.SSLContext, inner: asyncio.Protocol, patience: float) -> None:
+    def __init__(self, context: ssl.SSLContext, inner: asyncio.Protocol, patience: float, buffers: Buffers) -> None:
         super().__init__()
         self._inner = inner
         self._patience = patience
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self._received = buffers.received
+        self._incoming = buffers.incoming
+        self._outgoing = buffers.outgoing
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._open = False
         self._closing = False
@@ -43,10 +52,10 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
         self._deadline = asyncio.get_running_loop().call_later(self._patience, self._late)
 
     def get_buffer(self, _: int) -> memoryview:
-        return _RECEIVED
+        return self._received
 
     def buffer_updated(self, count: int) -> None:
-        self._incoming.write(_RECEIVED[:count])
+        self._incoming.write(self._received[:count])
         try:
             if not self._open:
                 self._shake_hands()
@@ -56,6 +65,9 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
         except ssl.SSLError as error:
             self._flush()  # the alert that says why
             self._fail(str(error))
+        finally:
+            if self._incoming.pending:  # of a peer that is not listened to any more
+                self._incoming.read()
 
     def eof_received(self) -> bool:
         """False: the socket is closed."""
@@ -87,7 +99,9 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
     def _read(self) -> None:
         """All whole records. Raises SSLWantReadError when the rest of one is yet to come."""
         while self._incoming.pending and not self._closing:
-            if data := self._tls.read(RECORD):
+            data = self._tls.read(_RECORD)
+            self._flush()  # an answer of TLS itself
+            if data:
                 self._inner.data_received(data)
             else:
                 self.close()
@@ -122,18 +136,10 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
         if self._closing:
             return
         try:
-            if len(data) <= RECORD:
-                self._tls.write(data)
-                self._flush()
-            else:
-                self._write_records(memoryview(data))
+            self._tls.write(data)
         except ssl.SSLError as error:  # one peer's trouble: a push goes on to the others
             self._fail(str(error))
-
-    def _write_records(self, data: memoryview) -> None:
-        for at in range(0, len(data), RECORD):
-            self._tls.write(data[at : at + RECORD])
-            self._flush()
+        self._flush()
 
     def is_closing(self) -> bool:
         return self._closing

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from mizzen.ads import wire
 from mizzen.ads.calls import Call, Served, Status
 from mizzen.ads.connection import PATIENCE, Connection, Patience
-from mizzen.ads.secured import Secured
+from mizzen.ads.secured import Buffers, Secured
 from mizzen.ads.session import DeltaSession
 from mizzen.ads.sotw import SotwSession
 from mizzen.ads.store import Store
@@ -108,6 +108,7 @@ class AdsServer:
         self._serving = serving
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
+        self._buffers = Buffers()
         self._refused: dict[str, Refusals] = {}
         self.port = 0
 
@@ -125,7 +126,7 @@ class AdsServer:
     def _connection(self) -> asyncio.BaseProtocol:
         inner = Connection(self._connections, self._serve, self._serving.patience)
         tls = self._serving.tls
-        return inner if tls is None else Secured(tls, inner, HANDSHAKE_SECONDS)
+        return inner if tls is None else Secured(tls, inner, HANDSHAKE_SECONDS, self._buffers)
 
     async def stop(self, grace_seconds: float = 0.2) -> None:
         """End all streams. Envoy keeps its configuration and dials again."""

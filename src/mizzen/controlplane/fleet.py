@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, TypeVar
 
 from mizzen.ads.server import Refused, Stream
@@ -140,8 +141,9 @@ class Fleet:
             return
         if stream.session.settled:
             self._settled(member, time.monotonic())
-        if member.refused != (refused := frozenset(stream.session.refused)):
-            member.refused = refused
+        refused = stream.session.refused
+        if (refused or member.refused) and refused.keys() != member.refused:
+            member.refused = frozenset(refused)
             self.refusals_changed()
 
     def refusals(self) -> Iterator[Refusal]:
@@ -193,7 +195,7 @@ class Fleet:
     def _send(self, member: Connected) -> bool:
         """Whether the proxy is told anything that it must acknowledge."""
         layers = self.views.layers(member.views)
-        if len(layers) == len(member.layers) and all(a is b for a, b in zip(layers, member.layers, strict=True)):
+        if len(layers) == len(member.layers) and all(map(is_, layers, member.layers)):
             return False
         member.layers = layers
         member.stream.publish(layers)
@@ -203,6 +205,9 @@ class Fleet:
         """The proxy holds all it was told, and so every change up to now; None: it is gone."""
         for change in self._changes:
             change.waiting.discard(member)
+        if all(change.waiting for change in self._changes):
+            return
+        for change in self._changes:
             if not change.waiting and now is not None:
                 self.latency.observe(now - change.began)
         self._changes = [change for change in self._changes if change.waiting]

@@ -383,7 +383,7 @@ class Endpoint(Model):
     """`NAME;NAMESPACE;CANONICAL_NAME;CANONICAL_REVISION;CLUSTER`, Istio's endpoint metadata."""
 
 
-class OutboundView(Model):
+class OutboundView(Model, cache_hash=True):
     """Who calls, reduced to what can change the answer."""
 
     namespace: str
@@ -394,7 +394,7 @@ class OutboundView(Model):
     ipv6: bool = False
 
 
-class InboundView(Model):
+class InboundView(Model, cache_hash=True):
     namespace: str
     labels: tuple[tuple[str, str], ...]
     """All labels of the Pod: they say which Services select it."""
@@ -405,7 +405,7 @@ class InboundView(Model):
     ipv6: bool = False
 
 
-class GatewayView(Model):
+class GatewayView(Model, cache_hash=True):
     namespace: str
     labels: tuple[tuple[str, str], ...]
     account: str = DEFAULT_ACCOUNT
