@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from statistics import median
 
@@ -41,7 +42,7 @@ class Row:
 def percentile(values: Iterable[float], share: float) -> float:
     """The value that `share` of all do not exceed (nearest rank)."""
     ordered = sorted(values)
-    return ordered[max(0, min(len(ordered) - 1, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[max(0, ceil(round(share * len(ordered), 6)) - 1)]
 
 
 def spread(name: str, seconds: Sequence[float], limit_p99: float | None = None) -> list[Row]:

@@ -9,11 +9,12 @@ that they are told, and say what they hold when they connect again. A response t
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import resource
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from tempfile import NamedTemporaryFile
 from typing import Any, cast
@@ -50,6 +51,7 @@ class Told:
     asks: tuple[str, tuple[str, ...]] | None
     """Type and names that a proxy subscribes to because of it."""
     acknowledgement: bytes
+    """A gRPC message, as all below."""
 
 
 @dataclass(slots=True)
@@ -80,8 +82,12 @@ def _read(message: Any) -> Told:
         versions=versions,
         removed=tuple(message.removed_resources),
         asks=_asks(message),
-        acknowledgement=acknowledgement.SerializeToString(),
+        acknowledgement=_framed(acknowledgement.SerializeToString()),
     )
+
+
+def _framed(message: bytes) -> bytes:
+    return b"\0" + len(message).to_bytes(4) + message
 
 
 def _asks(message: Any) -> tuple[str, tuple[str, ...]] | None:
@@ -131,7 +137,7 @@ class Proxy:
         counted.connects += 1
         named = [(url, tuple(sorted(names))) for url, names in self.names.items() if names]
         for number, (url, names) in enumerate([(CLUSTER, ()), (LISTENER, ()), *named]):
-            yield (self.node if number == 0 else b"") + _subscription(url, names, tuple(self.told[url]))
+            yield _subscription(url, names, tuple(self.told[url]), self.node if number == 0 else b"")
 
     def answers(self, data: bytes) -> Iterator[bytes]:
         """To a response: the acknowledgement, and subscriptions to what it names."""
@@ -160,7 +166,7 @@ class Wire(asyncio.Protocol):
         self._called = False
         self._unread = 0
         self._waiting = bytearray()
-        self._windows = {0: DEFAULT_WINDOW, 1: DEFAULT_WINDOW}
+        self._window = self._stream_window = DEFAULT_WINDOW
         """Bytes that the server allows us to send, on the connection and on the stream."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -188,7 +194,10 @@ class Wire(asyncio.Protocol):
         if kind == Kind.DATA:
             self._received(payload)
         elif kind == Kind.WINDOW_UPDATE:
-            self._windows[stream[-1]] += int.from_bytes(payload)
+            if stream[-1]:
+                self._stream_window += int.from_bytes(payload)
+            else:
+                self._window += int.from_bytes(payload)
             self._pump()
         elif kind in (Kind.SETTINGS, Kind.PING) and not flags & ACK:
             self._transport.write(frames.frame(kind, ACK, 0, payload if kind == Kind.PING else b""))
@@ -199,7 +208,7 @@ class Wire(asyncio.Protocol):
 
     def _call(self, settings: dict[int, int]) -> None:
         self._called = True
-        self._windows[1] = settings.get(Setting.INITIAL_WINDOW_SIZE, DEFAULT_WINDOW)
+        self._stream_window = settings.get(Setting.INITIAL_WINDOW_SIZE, DEFAULT_WINDOW)
         headers = b"".join(bytes((0, len(k))) + k.encode() + bytes((len(v),)) + v.encode() for k, v in _HEADERS.items())
         self._transport.write(frames.frame(Kind.HEADERS, END_HEADERS, 1, headers))
         self._send(self._proxy.hello())
@@ -210,28 +219,32 @@ class Wire(asyncio.Protocol):
             self._transport.write(frames.window_update(0, self._unread) + frames.window_update(1, self._unread))
             self._unread = 0
         message = self._message
+        if not message and len(payload) == 5 + int.from_bytes(payload[1:5]):
+            self._send(self._proxy.answers(payload[5:]))  # so come almost all
+            return
         message += payload
         while len(message) >= 5 and len(message) >= (size := 5 + int.from_bytes(message[1:5])):
             data = bytes(message[5:size])
             del message[:size]
             self._send(self._proxy.answers(data))
 
-    def _send(self, messages: Iterator[bytes]) -> None:
-        self._waiting += b"".join(b"\0" + len(one).to_bytes(4) + one for one in messages)
+    def _send(self, messages: Iterable[bytes]) -> None:
+        self._waiting += b"".join(messages)
         self._pump()
 
     def _pump(self) -> None:
-        while size := min(len(self._waiting), DEFAULT_FRAME_SIZE, *self._windows.values()):
+        while size := min(len(self._waiting), DEFAULT_FRAME_SIZE, self._window, self._stream_window):
             self._transport.write(frames.frame(Kind.DATA, 0, 1, bytes(self._waiting[:size])))
             del self._waiting[:size]
-            self._windows = {number: window - size for number, window in self._windows.items()}
+            self._window -= size
+            self._stream_window -= size
 
 
 _subscriptions: dict[tuple[Any, ...], bytes] = {}
 
 
-def _subscription(url: str, names: tuple[str, ...], told: tuple[Told, ...]) -> bytes:
-    """The same bytes for all proxies that were told the same."""
+def _subscription(url: str, names: tuple[str, ...], told: tuple[Told, ...], node: bytes = b"") -> bytes:
+    """But for `node`, the same bytes for all proxies that were told the same."""
     key = (url, names, tuple(one.nonce for one in told))
     if key not in _subscriptions:
         held: dict[str, str] = {}
@@ -241,7 +254,7 @@ def _subscription(url: str, names: tuple[str, ...], told: tuple[Told, ...]) -> b
                 held.pop(name, None)
         request = DeltaDiscoveryRequest(type_url=url, resource_names_subscribe=names, initial_resource_versions=held)
         _subscriptions[key] = request.SerializeToString()
-    return _subscriptions[key]
+    return _framed(node + _subscriptions[key])
 
 
 def _tls(certificate: dict[str, str]) -> ssl.SSLContext:
@@ -272,5 +285,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # proxies do not stand still to look for garbage, and here is little
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     uvloop.run(main())

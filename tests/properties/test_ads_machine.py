@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mizzen.ads.session import DeltaSession
 from mizzen.ads.store import Store
+from mizzen.ads.target import Layers
 from mizzen.ads.wire import DeltaRequest
 from mizzen.envoy.messages import DeltaDiscoveryResponse
 from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource
@@ -17,6 +18,7 @@ from mizzen.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUT
 TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, EXTENSION)
 BY_NAME = (ENDPOINTS, ROUTES, EXTENSION)
 NAMES = ("a", "b", "c.d", "c.d.e")
+FRONT = ("b", "c.d")
 CONTENTS = st.sampled_from(["one", "two", "three", "bad-one", "bad-two"])
 WORLD = st.fixed_dictionaries({url: st.dictionaries(st.sampled_from(NAMES), CONTENTS) for url in TYPES})
 
@@ -60,8 +62,18 @@ class Proxy(RuleBasedStateMachine):
         }
         self.target = self.store.intern(target)
         self.refusals_seen = {one for one in self.refusals_seen if self.is_target(*one)}
-        self.take(self.session.publish((self.target,)))
+        self.layers = self.layered(target)
+        self.take(self.session.publish(self.layers))
         self.store.sweep()
+
+    def layered(self, target) -> Layers:
+        """The target in two layers, the second of which has something else of all that the first has, too."""
+        front = {url: {name: one for name, one in named.items() if name in FRONT} for url, named in target.items()}
+        back = {
+            url: {name: Resource.of(name, b"hidden") if name in FRONT else one for name, one in named.items()}
+            for url, named in target.items()
+        }
+        return self.store.intern(front), self.store.intern(back)
 
     @rule(url=st.sampled_from(BY_NAME), name=st.sampled_from(NAMES))
     def subscribe(self, url: str, name: str) -> None:
@@ -140,7 +152,7 @@ class Proxy(RuleBasedStateMachine):
         self.fresh.clear()
         self.cold.clear()
         self.session = DeltaSession(self.store, self.refused)
-        self.take(self.session.publish((self.target,)))
+        self.take(self.session.publish(self.layers))
         self.subscribe_all_at_once()
         for url in BY_NAME:
             if names := tuple(sorted(self.subscribed[url])):
@@ -183,6 +195,11 @@ class Proxy(RuleBasedStateMachine):
             if self.held[response.type_url].get(one.name, ("",))[0] == one.version
         ]
         assert again == []
+
+    @invariant()
+    def counts_what_is_held(self) -> None:
+        for url, state in self.session.types.items():
+            assert state.held == len(self.session.held(url))
 
     @invariant()
     def one_extension_per_response(self) -> None:

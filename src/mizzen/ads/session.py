@@ -60,7 +60,7 @@ class DeltaSession:
     def types(self) -> dict[str, TypeState]:
         return {
             url: TypeState(
-                held=len(self.held(url)),
+                held=self._count(url, state),
                 in_flight=len(state.in_flight),
                 pending=len(state.pending),
                 refused=sum(1 for refused_url, _ in self.refused if refused_url == url),
@@ -79,6 +79,13 @@ class DeltaSession:
             name: state.held.version(name, _version(target, name) if state.wants(name) else None) for name in every
         }
         return {name: version for name, version in versions.items() if version is not None}
+
+    def _count(self, url: str, state: Subscription) -> int:
+        """How many resources the proxy holds: this is asked for thousands of proxies at once."""
+        target = frozenset(table(self._layers or (), url))
+        wanted = target if state.wildcard else target & state.names
+        differing = state.held.differing()
+        return len(wanted) + sum((version is not None) - (name in wanted) for name, version in differing)
 
     def publish(self, layers: Layers) -> list[bytes]:
         """A new target. Returns what can be sent now; the rest follows with the acknowledgements."""

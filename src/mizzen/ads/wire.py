@@ -78,9 +78,9 @@ def _decoded(data: bytes) -> DeltaRequest:
     return DeltaRequest(
         type_url=intern(message.type_url),
         node=_node(message),
-        subscribe=tuple(message.resource_names_subscribe),
-        unsubscribe=tuple(message.resource_names_unsubscribe),
-        initial_versions=dict(message.initial_resource_versions),
+        subscribe=_interned(message.resource_names_subscribe),
+        unsubscribe=_interned(message.resource_names_unsubscribe),
+        initial_versions={intern(name): intern(told) for name, told in message.initial_resource_versions.items()},
         nonce=message.response_nonce,
         error=_error(message),
     )
