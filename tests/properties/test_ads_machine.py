@@ -113,7 +113,8 @@ class Proxy(RuleBasedStateMachine):
         for name in response.removed_resources:
             self.held[url].pop(name, None)
         if len(response.resources) == 1:
-            self.refusals_seen |= {(url, one.name, one.version) for one in response.resources if one.name in bad}
+            seen = {(url, one.name, one.version) for one in response.resources if one.name in bad}
+            self.refusals_seen |= {one for one in seen if self.is_target(*one)}
         error = None
         if bad and partial:
             error = "Error adding/updating cluster(s) " + ", ".join(f"{name}: it is bad" for name in bad)
