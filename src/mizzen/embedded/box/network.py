@@ -98,7 +98,7 @@ def prepare_box(*, ipv6: bool = False) -> None:
     with IPRoute() as route:
         route.link("set", index=1, state="up")
         route.link("add", ifname=BRIDGE, kind="bridge", address=mac(GATEWAY))
-        bridge = _index(route, BRIDGE)
+        bridge = _index(BRIDGE)
         for address, prefix in ((GATEWAY, PODS.prefixlen), (API_ADDRESS, 32), (DNS_ADDRESS, 32)):
             route.addr("add", index=bridge, address=address, prefixlen=prefix)
         route.link("set", index=bridge, state="up")
@@ -142,7 +142,7 @@ def ports_can_be_isolated() -> bool:
 def configure_uplink(address: str) -> None:
     """Inside the box: the end that the host moved in gets its address."""
     with IPRoute() as route:
-        uplink = _index(route, UPLINK)
+        uplink = _index(UPLINK)
         route.addr("add", index=uplink, address=address, prefixlen=30)
         route.link("set", index=uplink, state="up")
 
@@ -154,7 +154,7 @@ def plug_in(address: str, box_namespace: int, port: str, *, ipv6: bool = False) 
         route.link("set", index=1, state="up")
         peer = {"ifname": port, "net_ns_fd": box_namespace}
         route.link("add", ifname="eth0", kind="veth", address=mac(address), peer=peer)
-        eth0 = _index(route, "eth0")
+        eth0 = _index("eth0")
         route.addr("add", index=eth0, address=address, prefixlen=32)
         route.link("set", index=eth0, state="up")
         route.route("add", dst=f"{GATEWAY}/32", oif=eth0, scope="link")
@@ -189,7 +189,7 @@ def attach(port: str, address: str = "") -> None:
     not by link-local addresses either, nor by frames that a Pod has written itself.
     """
     with IPRoute() as route:
-        index, bridge = _index(route, port), _index(route, BRIDGE)
+        index, bridge = _index(port), _index(BRIDGE)
         route.link("set", index=index, master=bridge, state="up")
         route.brport("set", index=index, mode=1, isolated=int(ports_can_be_isolated()))
         if address:
@@ -202,7 +202,7 @@ def join_host(pid: int, interface: str) -> Uplink:
     with _one_at_a_time(), IPRoute() as route:
         host_address, address = free_link(_used_networks(route))
         route.link("add", ifname=interface, kind="veth", peer={"ifname": UPLINK, "net_ns_pid": pid})
-        index = _index(route, interface)
+        index = _index(interface)
         route.addr("add", index=index, address=host_address, prefixlen=30)
         route.link("set", index=index, state="up")
     return Uplink(interface, host_address, address)
@@ -257,8 +257,9 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-def _index(route: IPRoute, interface: str) -> int:
-    found = route.link_lookup(ifname=interface)
-    if not found:
-        raise OSError(f"network interface {interface} is not there")
-    return int(found[0])
+def _index(interface: str) -> int:
+    """In the network of the calling thread. Raises OSError."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError as error:
+        raise OSError(error.errno, f"network interface {interface} is not there") from error
