@@ -1,8 +1,10 @@
 """Capture for real: rules in a private network namespace, connections that meet them."""
 
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from pyroute2 import IPRoute, NetNS
@@ -16,6 +18,8 @@ pytestmark = [pytest.mark.process, pytest.mark.root]
 ISTIO = ["-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*"]
 EXCLUDED = ["-d", "15090,15021,15020"]
 POD, OTHER = "10.244.0.5", "10.244.0.9"
+LINK_LOCAL = "fe80::77"
+NODAD = 0x02
 DIAL = """
 import os, socket, sys
 if sys.argv[3]:
@@ -137,6 +141,28 @@ def test_nothing_is_written_when_the_arguments_are_refused(pod):
     assert table_names() == []
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
+def test_nobody_gets_past_by_link_local_ipv6(listeners, neighbour):
+    """The application listens there, and the Pod has no address of IPv6 that Envoy would be told of."""
+    with socket.create_server(("::", 9080), family=socket.AF_INET6) as application:
+
+        def greet():
+            with application.accept()[0] as connection:
+                connection.sendall(b"the application")
+
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        assert neighbour(f"{LINK_LOCAL}%far", 9080) == "the application"
+        greeting.join()
+        capture([*ISTIO, *EXCLUDED], {})
+        assert "refused" in neighbour(f"{LINK_LOCAL}%far", 9080)
+
+
+def _add_ipv6(route, index, address):
+    if socket.has_dualstack_ipv6():
+        route.addr("add", index=index, address=address, prefixlen=64, flags=NODAD)
+
+
 NEIGHBOUR = """
 import ctypes, socket, sys
 assert ctypes.CDLL(None).unshare(0x40000000) == 0
@@ -162,10 +188,12 @@ def neighbour(pod):
         ip.link("add", ifname="near", kind="veth", peer={"ifname": "far", "net_ns_fd": f"/proc/{process.pid}/ns/net"})
         index = ip.link_lookup(ifname="near")[0]
         ip.addr("add", index=index, address="10.77.0.1", prefixlen=24)
+        _add_ipv6(ip, index, LINK_LOCAL)
         ip.link("set", index=index, state="up")
     with NetNS(f"/proc/{process.pid}/ns/net", flags=0) as far:
         index = far.link_lookup(ifname="far")[0]
         far.addr("add", index=index, address="10.77.0.2", prefixlen=24)
+        _add_ipv6(far, index, "fe80::78")
         far.link("set", index=index, state="up")
         far.route("add", dst="default", gateway="10.77.0.1")
 

@@ -93,12 +93,17 @@ def read_arguments(arguments: Sequence[str], *, by_mark: bool = False) -> Captur
 
 
 def interception(capture: Capture, *, ipv6: bool) -> Table:
-    """The whole table. Without `ipv6`, IPv6 is left alone: Envoy would not be there to take it."""
+    """The whole table.
+
+    Without `ipv6`, Envoy is not there to take it: what the application calls so is left alone, and who calls the Pod
+    so, by a link-local address, meets a closed port and not the application past Envoy.
+    """
+    left_alone = () if ipv6 else (Rule(NFPROTO.is_(IPV6), leave()),)
     return Table(
         TABLE,
         (
-            Chain("prerouting", _entry(capture, IIFNAME, _INBOUND, ipv6), Hook("nat", "prerouting", _NAT_PRIORITY)),
-            Chain("output", _entry(capture, OIFNAME, _OUTPUT, ipv6), Hook("nat", "output", _NAT_PRIORITY)),
+            Chain("prerouting", _entry(capture, IIFNAME, _INBOUND), Hook("nat", "prerouting", _NAT_PRIORITY)),
+            Chain("output", (*left_alone, *_entry(capture, OIFNAME, _OUTPUT)), Hook("nat", "output", _NAT_PRIORITY)),
             Chain(_INBOUND, tuple(_inbound(capture))),
             Chain(_OUTPUT, tuple(_outbound(capture, _families(ipv6)))),
             Chain(_IN_REDIRECT, (Rule(L4PROTO.is_(_TCP), redirect(capture.inbound_port)),)),
@@ -126,10 +131,9 @@ def _families(ipv6: bool) -> tuple[_Family, ...]:
     return (_IPV4_FAMILY, _IPV6_FAMILY) if ipv6 else (_IPV4_FAMILY,)
 
 
-def _entry(capture: Capture, interface: Field, chain: str, ipv6: bool) -> tuple[Rule, ...]:
+def _entry(capture: Capture, interface: Field, chain: str) -> tuple[Rule, ...]:
     excluded = (Rule(interface.is_(name), leave()) for name in capture.excluded_interfaces)
-    left_alone = () if ipv6 else (Rule(NFPROTO.is_(IPV6), leave()),)
-    return (*left_alone, *excluded, Rule(L4PROTO.is_(_TCP), jump(chain)))
+    return (*excluded, Rule(L4PROTO.is_(_TCP), jump(chain)))
 
 
 def _inbound(capture: Capture) -> Iterable[Rule]:
