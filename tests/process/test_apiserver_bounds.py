@@ -64,7 +64,7 @@ async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     server = HttpServer(application.core, application.authenticator, connections.connect)
     listener = socket.create_server(("127.0.0.1", 0))
     await server.start([listener], None)
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(headers={"Accept-Encoding": "identity"}) as session:
         yield Served(listener.getsockname()[1], application.api, session)
     await server.close()
     await connections.close()
@@ -159,6 +159,21 @@ async def test_a_watcher_that_does_not_read_is_cut_off_and_the_others_are_not(se
     read = await asyncio.to_thread(drained, slow)
     slow.close()
     assert read < 12 * 900_000, "it was cut off before it had all"
+
+
+async def test_a_long_answer_comes_whole_and_is_not_kept_for_who_does_not_read_it(served: Served) -> None:
+    await served.fill(12, 900_000)
+    async with served.get(CONFIGS) as answer:
+        body = await answer.read()
+    assert len(json.loads(body)["items"]) == 12 and int(answer.headers["Content-Length"]) == len(body)
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.connect(("127.0.0.1", served.port))
+    slow.sendall(f"GET {CONFIGS} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    await asyncio.sleep(0.5)
+    read = await asyncio.to_thread(drained, slow)
+    slow.close()
+    assert read < len(body)
 
 
 def drained(connection: socket.socket) -> int:

@@ -32,6 +32,8 @@ REQUESTS_AT_ONCE = 600
 WATCHES_AT_ONCE = 10_000
 BODY_SECONDS = 30.0
 """In which a client must have sent its request."""
+PART_BYTES = 1024 * 1024
+"""Of an answer, at once."""
 SHORT_BYTES = 16 * 1024
 """Less than what a connection takes before it makes its writer wait."""
 STALLED_SECONDS = 60.0
@@ -111,6 +113,8 @@ class HttpServer:
             # In a thread: other requests must not wait for it.
             body = await asyncio.to_thread(gzip.compress, body, 1)
             headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding, Accept"}
+        if len(body) > PART_BYTES:
+            return await _in_parts(incoming, answer.status, headers, body)
         return web.Response(body=body, status=answer.status, headers=headers)
 
     async def _answer(self, incoming: web.BaseRequest) -> Answer:
@@ -149,9 +153,7 @@ class HttpServer:
                     await _write(incoming, response, chunk)
             await response.write_eof()
         except TimeoutError:
-            log.info("%s: cut off, as the client does not read", incoming.path)
-            if incoming.transport:
-                incoming.transport.abort()
+            _cut_off(incoming)
         except ConnectionError:
             log.debug("%s: the client went away", incoming.path)
         finally:
@@ -159,7 +161,30 @@ class HttpServer:
         return response
 
 
-async def _write(incoming: web.BaseRequest, response: web.StreamResponse, chunk: bytes) -> None:
+async def _in_parts(incoming: web.BaseRequest, status: int, headers: dict[str, str], body: bytes) -> web.StreamResponse:
+    """A long answer goes as fast as its client reads: TLS would hold another copy of all that waits."""
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = len(body)
+    whole = memoryview(body)
+    try:
+        await response.prepare(incoming)
+        for start in range(0, len(body), PART_BYTES):
+            await _write(incoming, response, whole[start : start + PART_BYTES])
+        await response.write_eof()
+    except TimeoutError:
+        _cut_off(incoming)
+    except ConnectionError:
+        log.debug("%s: the client went away", incoming.path)
+    return response
+
+
+def _cut_off(incoming: web.BaseRequest) -> None:
+    log.info("%s: cut off, as the client does not read", incoming.path)
+    if incoming.transport:
+        incoming.transport.abort()
+
+
+async def _write(incoming: web.BaseRequest, response: web.StreamResponse, chunk: bytes | memoryview) -> None:
     """Raises TimeoutError when the client has not read for a minute."""
     transport = incoming.transport
     if len(chunk) < SHORT_BYTES and transport is not None and transport.get_write_buffer_size() == 0:
