@@ -18,7 +18,8 @@ RULES = ["-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*"
 VIP = "10.96.0.1"
 _NODAD = 0x02
 HAS_IPV6 = socket.has_dualstack_ipv6()
-# Ports from 3300 on greet first, as databases do; the others answer what they are asked with who asked.
+# Ports from 3300 on greet first, as databases do; the others answer what they are asked with who asked, or under
+# /shown with the certificate that the proxy says was shown.
 ENDS = """
 import json, socket, sys, threading
 def greet(connection, peer):
@@ -27,6 +28,9 @@ def greet(connection, peer):
 def answer(connection, peer):
     asked = connection.recv(4096)
     text = b"%d asked by %s" % (connection.getsockname()[1], peer[0].removeprefix("::ffff:").encode())
+    if asked.startswith(b"GET /shown "):
+        lines = [line.partition(b": ") for line in asked.split(b"\\r\\n")]
+        text = b"&".join(value for name, _, value in lines if name.lower() == b"x-forwarded-client-cert")
     head = b"HTTP/1.1 200 OK\\r\\nconnection: close\\r\\ncontent-length: %d\\r\\n\\r\\n" % len(text)
     connection.sendall(head + text if b"HTTP/1" in asked else text)
     connection.close()

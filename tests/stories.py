@@ -98,7 +98,13 @@ def story(path: Path) -> Story:
                 *objects(told.get("given", "")),
             ]
         ),
-        proxy=Proxy(name=name, namespace=namespace, labels=teller.get("labels", {}), ipv6=teller.get("ipv6", False)),
+        proxy=Proxy(
+            name=name,
+            namespace=namespace,
+            labels=teller.get("labels", {}),
+            ipv6=teller.get("ipv6", False),
+            foreign_certificates=teller.get("foreignCertificates", False),
+        ),
         gateway="gateway" in teller,
         checks=tuple((check["show"], check["expect"]) for check in checks),
     )

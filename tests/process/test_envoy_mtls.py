@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from captured import FAR, POD, RULES, VIP, End, pods
 from envoy_judge import Judge, Mesh, judge
@@ -167,6 +169,25 @@ async def test_strict_takes_nobody_without_a_certificate_of_the_mesh(
             assert await ask(far, port, MESH_TCP, "far", sent=REQUEST) == f"{port} asked by 127.0.0.6"
         assert await ask(far, 8000, ["http/1.1"], "far") == "8000 asked by 127.0.0.6"
         assert await ask(far, 8001, MESH_TCP, "far") == "hello from 8001"
+
+
+async def test_applications_are_told_which_certificate_was_shown(
+    ends: tuple[End, End], mesh: Mesh, tmp_path: Path
+) -> None:
+    """Word for word what Istio's proxies say; nobody in plain text says it himself."""
+    _, far = ends
+    chain = (tmp_path / "far.chain").read_bytes()
+    digest = x509.load_pem_x509_certificate(chain).fingerprint(SHA256()).hex()
+    account = "spiffe://cluster.local/ns/default/sa"
+    said = f'By={account}/own;Hash={digest};Subject="";URI={account}/far'
+    claims = REQUEST.replace("GET /", "GET /shown").replace(
+        "\r\n\r\n", "\r\nx-forwarded-client-cert: By=before\r\n\r\n"
+    )
+    async with sidecar(tmp_path, mesh, ""):
+        assert await ask(far, 8000, MESH_HTTP, "far", sent=REQUEST.replace("GET /", "GET /shown")) == said
+        assert await ask(far, 8000, MESH_HTTP, "far", sent=claims) == f"By=before,{said}"
+        assert await ask(far, 8003, MESH_HTTP, "far", sent=claims) == f"By=before,{said}"
+        assert await ask(far, 8000, sent=claims) == ""
 
 
 async def test_disable_takes_plain_text(ends: tuple[End, End], mesh: Mesh, tmp_path: Path) -> None:

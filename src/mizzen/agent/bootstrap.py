@@ -96,6 +96,7 @@ def node_metadata(settings: Settings) -> dict[str, Any]:
         "ENVOY_PROMETHEUS_PORT": PROMETHEUS_PORT,
         "PILOT_SAN": [settings.istiod],
         "PROXY_CONFIG": dict(settings.proxy_config),
+        **({"EXTERNAL_SECRETS": True} if settings.external_sds else {}),
     }
 
 

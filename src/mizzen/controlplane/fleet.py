@@ -93,7 +93,7 @@ class Fleet:
         _require_identity(stream.identities, namespace, pod, (mesh.trust_domain, *mesh.trust_domain_aliases))
         if kind == "router":
             await self._right_known(stream, (namespace, pod.account))
-        proxy = _proxy(pod, address, _has_ipv6(stream.node.metadata, address))
+        proxy = _proxy(pod, address, *_known_to_itself(stream.node.metadata, address))
         member = Connected(stream, proxy, kind, self.views.of(proxy, kind), time.time())
         self.views.enter(member.views)
         self.connected[stream] = member
@@ -185,7 +185,7 @@ class Fleet:
                 continue
             pod = self.views.snapshot.get(Pod, *own)
             if pod is not None:  # a proxy of a Pod that is gone keeps what it has until it goes too
-                member.proxy = _proxy(pod, member.proxy.address, member.proxy.ipv6)
+                member.proxy = _proxy(pod, member.proxy.address, member.proxy.ipv6, member.proxy.foreign_certificates)
             views = self.views.of(member.proxy, member.kind)
             if views != member.views:
                 self.views.enter(views)
@@ -227,15 +227,23 @@ class Fleet:
         return self.connected.values()
 
 
-def _proxy(pod: Pod, address: str, ipv6: bool) -> Proxy:
+def _proxy(pod: Pod, address: str, ipv6: bool, foreign_certificates: bool) -> Proxy:
     metadata = pod.metadata
-    return Proxy(namespace=metadata.namespace, name=metadata.name, labels=metadata.labels, address=address, ipv6=ipv6)
+    return Proxy(
+        namespace=metadata.namespace,
+        name=metadata.name,
+        labels=metadata.labels,
+        address=address,
+        ipv6=ipv6,
+        foreign_certificates=foreign_certificates,
+    )
 
 
-def _has_ipv6(metadata: Mapping[str, Any], address: str) -> bool:
-    """Where it can bind its listeners: the one thing that it knows better, and that is nobody else's concern."""
+def _known_to_itself(metadata: Mapping[str, Any], address: str) -> tuple[bool, bool]:
+    """What it knows better, and that is nobody else's concern: whether it can bind listeners to IPv6 addresses, and
+    whether somebody else gives it certificates."""
     told = metadata.get("INSTANCE_IPS")
-    return ":" in (told if isinstance(told, str) and told else address)
+    return ":" in (told if isinstance(told, str) and told else address), metadata.get("EXTERNAL_SECRETS") is True
 
 
 def _require_identity(identities: tuple[str, ...], namespace: str, pod: Pod, trust_domains: tuple[str, ...]) -> None:

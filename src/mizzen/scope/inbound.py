@@ -27,7 +27,8 @@ def inbound(snapshot: Snapshot, view: InboundView) -> InboundScope:
     modes = workload_modes(snapshot, view.namespace, frozenset(view.labels))
     guarding = guards(snapshot, view.namespace, frozenset(view.labels))
     drained = drain_mark(view.drained, guarding)
-    return memo(_inbound_scope, memo, services, ports, rules, modes, guarding, drained, snapshot.mesh, view.ipv6)
+    known = (view.ipv6, view.foreign_certificates)
+    return memo(_inbound_scope, memo, services, ports, rules, modes, guarding, drained, snapshot.mesh, *known)
 
 
 def own_services(services: Catalog, namespace: str, labels: frozenset[tuple[str, str]]) -> tuple[MeshService, ...]:
@@ -60,6 +61,7 @@ def _inbound_scope(
     drained: str,
     mesh: MeshConfig,
     ipv6: bool,
+    foreign_certificates: bool,
 ) -> InboundScope:
     taken: dict[int, tuple[MeshService, MeshPort]] = {}
     problems: list[Problem] = []
@@ -76,6 +78,7 @@ def _inbound_scope(
         drained=drained,
         problems=(*problems, *guarding.problems),
         ipv6=ipv6,
+        foreign_certificates=foreign_certificates,
     )
 
 

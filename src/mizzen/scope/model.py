@@ -350,6 +350,8 @@ class InboundScope(Model):
     problems: tuple[Problem, ...] = ()
     ipv6: bool = False
     """Its proxies have IPv6 addresses, too."""
+    foreign_certificates: bool = False
+    """Callers may show certificates that istiod did not write."""
 
 
 class GatewayScope(Model):
@@ -403,6 +405,7 @@ class InboundView(Model, cache_hash=True):
     drained: str = ""
     """What the Pod's annotation says (`drains.asked_of`)."""
     ipv6: bool = False
+    foreign_certificates: bool = False
 
 
 class GatewayView(Model, cache_hash=True):

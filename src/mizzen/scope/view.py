@@ -23,6 +23,8 @@ class Proxy(Model):
     address: str = ""
     ipv6: bool = False
     """Whether it has an IPv6 address beside or instead of an IPv4 one."""
+    foreign_certificates: bool = False
+    """Whether somebody else than istiod gives it certificates, and so perhaps those who call it."""
 
 
 def outbound_view(snapshot: Snapshot, proxy: Proxy) -> OutboundView:
@@ -46,6 +48,7 @@ def inbound_view(snapshot: Snapshot, proxy: Proxy) -> InboundView:
         container_ports=container_ports(pod),
         drained=asked_of(pod),
         ipv6=proxy.ipv6,
+        foreign_certificates=proxy.foreign_certificates,
     )
 
 

@@ -40,6 +40,8 @@ _SAID_INSIDE_THE_MESH = ("x-envoy-peer-metadata", "x-envoy-peer-metadata-id", "x
 """What sidecars tell each other and Envoy itself believes of a header: nobody outside may say it."""
 
 _PEER_DETAILS = {"subject": optional(True), "uri": True, "dns": True}
+_WRITTEN_BY_ISTIOD = {**_PEER_DETAILS, "dns": False}
+"""Certificates of istiod name no hosts. Envoy looks at the certificate anew with every request where there are none."""
 
 
 def outbound_http(stat_prefix: str, route: str, mesh: MeshConfig) -> Message:
@@ -53,11 +55,13 @@ def inbound_http(
     mesh: MeshConfig,
     *,
     http2: bool = False,
+    foreign_certificates: bool = False,
     counters: tuple[Message, ...] = (),
 ) -> Message:
     """To the application; callers' certificates are told to it in x-forwarded-client-cert.
 
-    `counters` are loggers of each request, besides the mesh's own.
+    `foreign_certificates`: some may be written by others than istiod. `counters` are loggers of each request, besides
+    the mesh's own.
     """
     return _filter(
         stat_prefix,
@@ -68,7 +72,7 @@ def inbound_http(
         use_remote_address=optional(False),
         server_name=SERVER_NAME,
         forward_client_cert_details="APPEND_FORWARD",
-        set_current_client_cert_details=_PEER_DETAILS,
+        set_current_client_cert_details=_PEER_DETAILS if foreign_certificates else _WRITTEN_BY_ISTIOD,
         http2_protocol_options={} if http2 else None,
     )
 

@@ -88,13 +88,17 @@ def virtual_inbound(scope: InboundScope) -> Resource:
             continue_on_listener_filters_timeout=True,
             filter_chains=[
                 loop_guard("virtualInbound-blackhole", mesh.proxy_inbound_listen_port),
-                *_passthrough_chains(mesh, scope.tls, scope.drained),
+                *_passthrough_chains(mesh, scope.tls, scope.drained, scope.foreign_certificates),
                 *(
                     chain
                     for port, mode in scope.other_ports
-                    for chain in _passthrough_chains(mesh, mode, scope.drained, port)
+                    for chain in _passthrough_chains(mesh, mode, scope.drained, scope.foreign_certificates, port)
                 ),
-                *(chain for inbound in scope.ports for chain in _port_chains(inbound, mesh, scope.drained)),
+                *(
+                    chain
+                    for inbound in scope.ports
+                    for chain in _port_chains(inbound, mesh, scope.drained, scope.foreign_certificates)
+                ),
             ],
         )
     )
@@ -118,7 +122,7 @@ def _on_ports(ports: list[int]) -> dict[str, Any]:
 
 
 @kept
-def _port_chains(inbound: Inbound, mesh: MeshConfig, drained: str) -> list[Message]:
+def _port_chains(inbound: Inbound, mesh: MeshConfig, drained: str, foreign: bool) -> list[Message]:
     name = f"{WILDCARD}_{inbound.port}"
     routes = inbound_route_configuration(inbound, mesh)
     return [
@@ -126,7 +130,14 @@ def _port_chains(inbound: Inbound, mesh: MeshConfig, drained: str) -> list[Messa
             name=name,
             filter_chain_match=_look(wire, inbound.port),
             filters=[
-                inbound_http(f"inbound_{name}", routes, mesh, http2=inbound.protocol.is_http2, counters=_counters(wire))
+                inbound_http(
+                    f"inbound_{name}",
+                    routes,
+                    mesh,
+                    http2=inbound.protocol.is_http2,
+                    foreign_certificates=foreign,
+                    counters=_counters(wire),
+                )
             ]
             if wire.http
             else [*GUARDS, _bytes(wire, inbound.cluster, mesh)],
@@ -138,14 +149,18 @@ def _port_chains(inbound: Inbound, mesh: MeshConfig, drained: str) -> list[Messa
 
 
 @kept
-def _passthrough_chains(mesh: MeshConfig, mode: TlsMode, drained: str, port: int | None = None) -> list[Message]:
+def _passthrough_chains(
+    mesh: MeshConfig, mode: TlsMode, drained: str, foreign: bool, port: int | None = None
+) -> list[Message]:
     """Of ports that no Service names: all of them, or one that has a mode of its own."""
     routes = inbound_passthrough_route_configuration(mesh)
     return [
         FilterChain(
             name="virtualInbound-catchall-http" if wire.http else VIRTUAL_INBOUND,
             filter_chain_match=_look(wire, port),
-            filters=[inbound_http(INBOUND_PASSTHROUGH, routes, mesh, counters=_counters(wire))]
+            filters=[
+                inbound_http(INBOUND_PASSTHROUGH, routes, mesh, foreign_certificates=foreign, counters=_counters(wire))
+            ]
             if wire.http
             else [*GUARDS, _bytes(wire, INBOUND_PASSTHROUGH, mesh)],
             **_encryption(wire, mesh),

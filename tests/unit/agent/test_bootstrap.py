@@ -115,3 +115,4 @@ def test_with_somebody_elses_secrets_istiod_is_checked_against_the_mounted_roots
     assert trusted["name"] == secret["name"] != "ROOTCA"
     assert secret["validation_context"]["trusted_ca"]["filename"] == own.paths.root_certificate
     assert secret["validation_context"]["watched_directory"]["path"] == "/var/run/secrets/istio"
+    assert (node_metadata(own).get("EXTERNAL_SECRETS"), node_metadata(others)["EXTERNAL_SECRETS"]) == (None, True)
