@@ -33,7 +33,7 @@ from mizzen.controlplane.certificates import Certificates, Surroundings
 from mizzen.controlplane.debug import Debug
 from mizzen.controlplane.fleet import Fleet
 from mizzen.controlplane.ingress_status import IngressStatusWriter
-from mizzen.controlplane.keys import KeyFetcher
+from mizzen.controlplane.keys import REFRESH, KeyFetcher
 from mizzen.controlplane.push import Pace, touched
 from mizzen.controlplane.refusals import refusals
 from mizzen.controlplane.rights import SecretRights
@@ -78,6 +78,8 @@ class Settings:
     stop_grace: float = 0.2
     """Seconds that streams get to end by themselves."""
     root: RootSettings = DEFAULT_ROOT
+    key_refresh: float = REFRESH
+    """Seconds after which the keys of token issuers are got anew."""
 
     @property
     def dns_names(self) -> tuple[str, ...]:
@@ -102,7 +104,7 @@ class ControlPlane:
         self._watching = Watching(api, self._wake)
         self._status = StatusWriter(api, settings.name)
         self._ingresses = IngressStatusWriter(api, settings.name)
-        self._keys = KeyFetcher(self._learned)
+        self._keys = KeyFetcher(self._learned, refresh=settings.key_refresh)
         self._rights = SecretRights(api, self._learned)
         self._learnings: list[Change] = []
         around = Surroundings(lambda: self.snapshot, self._roots_published)

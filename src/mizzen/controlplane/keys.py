@@ -22,7 +22,7 @@ from mizzen.scope.snapshot import Change, KeySet, absent, present
 log = logging.getLogger(__name__)
 
 REFRESH = 20 * 60.0
-"""Seconds after which keys are got anew."""
+"""Seconds after which keys are got anew, where nothing else is said."""
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 _LARGEST = 1 << 20
 DISCOVERY = "/.well-known/openid-configuration"
@@ -42,8 +42,11 @@ def internal(address: IPv4Address | IPv6Address) -> bool:
 class KeyFetcher:
     """`want` says which addresses matter now; `tell` hears of every address whose keys are other than before."""
 
-    def __init__(self, tell: Callable[[Change], None], forbidden: Forbidden = internal) -> None:
+    def __init__(
+        self, tell: Callable[[Change], None], forbidden: Forbidden = internal, refresh: float = REFRESH
+    ) -> None:
         self._tell = tell
+        self._refresh = refresh
         self._forbidden = forbidden
         self._wanted: dict[str, float] = {}
         self._known: dict[str, KeySet] = {}
@@ -86,7 +89,7 @@ class KeyFetcher:
             else:
                 self._learn(KeySet.of(url, keys))
                 pause = FIRST_RETRY
-                await asyncio.sleep(REFRESH)
+                await asyncio.sleep(self._refresh)
 
     def _learn(self, found: KeySet) -> None:
         if self._known.get(found.name) != found:

@@ -18,7 +18,10 @@ from mizzen.api.base import Duration
 from mizzen.ca.authority import DEFAULT_KEY, ROOT_VALIDITY, KeyKind
 from mizzen.controlplane.app import Settings, run
 from mizzen.controlplane.authority import RootSettings
+from mizzen.controlplane.keys import REFRESH
 from mizzen.kube.http import HttpApi
+
+_KEY_REFRESH = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
 
 
 def main() -> None:
@@ -39,7 +42,8 @@ def main() -> None:
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         name = os.environ.get("POD_NAME", "istiod")
-        runner.run(_discovery(Settings(domain=asked.domain, name=name, root=root_settings(os.environ))))
+        root, refresh = root_settings(os.environ), key_refresh(os.environ)
+        runner.run(_discovery(Settings(domain=asked.domain, name=name, root=root, key_refresh=refresh)))
 
 
 def root_settings(environment: Mapping[str, str]) -> RootSettings:
@@ -50,6 +54,15 @@ def root_settings(environment: Mapping[str, str]) -> RootSettings:
         return RootSettings(Duration.parse(life) if life else ROOT_VALIDITY, key)
     except ValueError as error:
         sys.exit(f"CITADEL_SELF_SIGNED_CA_…: {error}")
+
+
+def key_refresh(environment: Mapping[str, str]) -> float:
+    """Seconds, in Istio's variable; a second at least. Ends the process where it makes no sense."""
+    written = environment.get(_KEY_REFRESH)
+    try:
+        return max(1.0, Duration.parse(written).total_seconds()) if written else REFRESH
+    except ValueError as error:
+        sys.exit(f"{_KEY_REFRESH}: {error}")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
-from aiohttp import web
 
 from envoys import until
+from issuers import issuer
 from mizzen.controlplane import keys
 from mizzen.controlplane.keys import KeyFetcher, internal
 from mizzen.scope.snapshot import Change, KeySet
@@ -18,32 +17,9 @@ from mizzen.scope.snapshot import Change, KeySet
 KEYS = '{"keys": [{"kty": "EC"}]}'
 
 
-@asynccontextmanager
-async def issuer(answers: dict[str, str | Callable[[], str]]) -> AsyncIterator[str]:
-    async def answer(request: web.Request) -> web.Response:
-        found = answers.get(request.path)
-        if found is None:
-            raise web.HTTPNotFound
-        text = found if isinstance(found, str) else found()
-        if text.startswith("->"):
-            raise web.HTTPFound(text[2:])
-        return web.Response(text=text)
-
-    app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
-
-
-async def learned(urls: list[str], forbidden: keys.Forbidden = lambda _: False, changes: int = 1) -> list[Change]:
+async def learned(
+    urls: list[str], forbidden: keys.Forbidden = lambda _: False, changes: int = 1, refresh: float = keys.REFRESH
+) -> list[Change]:
     found: list[Change] = []
     enough = asyncio.Event()
 
@@ -52,7 +28,7 @@ async def learned(urls: list[str], forbidden: keys.Forbidden = lambda _: False, 
         if len(found) >= changes:
             enough.set()
 
-    fetcher = KeyFetcher(tell, forbidden)
+    fetcher = KeyFetcher(tell, forbidden, refresh)
     fetcher.want(dict.fromkeys(urls, 2.0))
     work = asyncio.create_task(fetcher.run())
     try:
@@ -91,11 +67,10 @@ async def test_nobody_there_gives_no_keys() -> None:
         assert "404" in (await the_only(f"{base}/keys")).failure
 
 
-async def test_keys_that_were_had_stay_while_a_later_attempt_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "REFRESH", 0.01)
+async def test_keys_that_were_had_stay_while_a_later_attempt_fails() -> None:
     answers = iter([KEYS])
     async with issuer({"/keys": lambda: next(answers, "broken")}) as base:
-        first, second = (change.after for change in await learned([f"{base}/keys"], changes=2))
+        first, second = (change.after for change in await learned([f"{base}/keys"], changes=2, refresh=0.01))
     assert isinstance(first, KeySet) and isinstance(second, KeySet)
     assert (first.keys, second.keys) == (KEYS, KEYS) and second.failure
 

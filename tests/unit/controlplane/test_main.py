@@ -6,7 +6,7 @@ import pytest
 
 from mizzen.ca.authority import KeyKind
 from mizzen.controlplane.authority import DEFAULT_ROOT
-from mizzen.controlplane.main import root_settings
+from mizzen.controlplane.main import key_refresh, root_settings
 
 
 def test_a_root_is_as_istios_variables_say() -> None:
@@ -20,3 +20,10 @@ def test_a_root_is_as_istios_variables_say() -> None:
 def test_what_makes_no_sense_ends_istiod(name: str, value: str) -> None:
     with pytest.raises(SystemExit, match="CITADEL_SELF_SIGNED_CA"):
         root_settings({f"CITADEL_SELF_SIGNED_CA_{name}": value})
+
+
+def test_how_often_keys_are_got() -> None:
+    name = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
+    assert [key_refresh(one) for one in ({}, {name: "5m"}, {name: "1ms"})] == [1200, 300, 1]
+    with pytest.raises(SystemExit, match=name):
+        key_refresh({name: "often"})
