@@ -1,14 +1,21 @@
-"""TLS that a gateway begins towards hosts outside, and mesh TLS that it passes on: Envoy between Python's TLS."""
+"""TLS that a gateway or a sidecar begins towards hosts outside, and mesh TLS that is passed on: against Python."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from envoy_judge import Judge, free_port, judge
+from mizzen.envoy.messages import Listener, serialized
+from mizzen.envoy.resources import LISTENER, Resource
+from mizzen.scope.snapshot import Snapshot
+from mizzen.scope.view import Proxy
+from stories import objects, readers, scopes, world
 
 from .test_envoy_edge import REFUSED, Authority, Edge, edge, gateway, secret, tls_secret
 
@@ -118,6 +125,110 @@ async def test_whom_the_server_must_be(tmp_path: Path, authority: Authority) -> 
         for tls, wanted in cases.items():
             await gate.serve(WAY_IN, secrets, outside(port, tls))
             await gate.until(wanted, "a.org")
+
+
+# The same from a sidecar, which has no Secrets of its own by default
+
+
+SLEEP = Proxy(namespace="default", name="sleep", labels={"app": "sleep"})
+SLEEPER = """
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: sleep, labels: {app: sleep}}
+spec: {serviceAccountName: sleeper, containers: [{name: app}]}
+"""
+SELECTED = "workloadSelector: {matchLabels: {app: sleep}}, trafficPolicy"
+
+
+class Sidecar:
+    """Its listener for port 80, reached on a port of this machine instead of by interception."""
+
+    def __init__(self, envoy: Judge) -> None:
+        self._envoy = envoy
+        self._port = free_port()
+
+    async def told(self, *given: str, allowed: bool = False) -> list[str]:
+        """What Envoy says against it."""
+        snapshot = Snapshot.of([*objects("".join(given)), *readers({"sleeper.default": allowed})])
+        told = world(scopes(snapshot, SLEEP, gateway=False), snapshot, "default")
+        return await self._envoy.refusals({**told, LISTENER: self._bound(told[LISTENER]["0.0.0.0_80"])})
+
+    async def is_answered(self, wanted: str, *given: str, allowed: bool = False) -> bool:
+        """Whether the bank's answer to an app, or the sidecar's, comes to have this status."""
+        assert await self.told(*given, allowed=allowed) == []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                while await self.ask() != wanted:  # noqa: ASYNC110 - nobody tells when a change is in force
+                    await asyncio.sleep(0.02)
+                return True
+        return False
+
+    def _bound(self, resource: Resource) -> dict[str, Resource]:
+        listener = Listener.FromString(resource.body)
+        listener.bind_to_port.value = True
+        listener.address.socket_address.port_value = self._port
+        return {resource.name: Resource.of(resource.name, serialized(listener))}
+
+    async def ask(self) -> str:
+        """The status; "" while the listener is on its way."""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except ConnectionRefusedError:
+            return ""
+        writer.write(b"GET / HTTP/1.1\r\nHost: bank\r\nConnection: close\r\n\r\n")
+        line = await reader.readline()
+        writer.close()
+        return line.split()[1].decode()
+
+
+async def test_a_sidecar_begins_tls_as_its_rule_says(tmp_path: Path) -> None:
+    bank, strangers = Authority(tmp_path, "bank"), Authority(tmp_path, "strangers")
+    own = bank.file("us")
+    for authority in (bank, strangers):
+        (tmp_path / f"{authority.name}.pem").write_text(authority.pem)
+    roots, others = f"caCertificates: {tmp_path}/bank.pem", f"caCertificates: {tmp_path}/strangers.pem"
+    shown = f"clientCertificate: {own}, privateKey: {own}, {roots}"
+    stranger = strangers.file("us")
+    secrets = "".join(
+        one.replace("istio-system", "default")
+        for one in (tls_secret("client", bank.pair("us"), **{"ca.crt": bank.pem}), secret("roots", cacert=bank.pem))
+    )
+    told, good = "sni: bank.example.com", "subjectAltNames: [bank.example.com]"
+    opened = {
+        f"mode: SIMPLE, {told}, {roots}": "200",
+        f"mode: SIMPLE, {told}, {roots}, {good}": "200",
+        f"mode: SIMPLE, {told}, {roots}, subjectAltNames: [example.com]": "503",
+        f"mode: SIMPLE, {told}, {others}": "503",
+        f"mode: SIMPLE, {told}": "503",
+        f"mode: SIMPLE, {told}, insecureSkipVerify: true": "200",
+        "mode: DISABLE": "503",
+        "mode: ISTIO_MUTUAL": "503",
+    }
+    closed = {
+        f"mode: MUTUAL, {told}, {shown}": "200",
+        f"mode: MUTUAL, {told}, {shown}, {good}": "200",
+        f"mode: MUTUAL, {told}, {shown}, subjectAltNames: [shop.example.com]": "503",
+        f"mode: MUTUAL, {told}, {shown}".replace(str(own), str(stranger)): "503",
+        f"mode: SIMPLE, {told}, {roots}": "503",
+        f"mode: MUTUAL, {told}, clientCertificate: {own}, privateKey: {own}, insecureSkipVerify: true": "200",
+    }
+    certificate = bank.file("bank.example.com")
+    async with server(certificate) as anybody, server(certificate, bank.pem) as members, judge(tmp_path) as envoy:
+        sidecar = Sidecar(envoy)
+        missing = f"mode: MUTUAL, {told}, {shown}".replace(str(own), "/nowhere/own.pem")
+        assert await sidecar.told(outside(members, missing)), "a file that is missing is told"
+        assert await sidecar.ask() in ("", "503"), "and nothing is sent without it"
+        for port, cases in ((anybody, opened), (members, closed)):
+            for tls, wanted in cases.items():
+                assert await sidecar.is_answered(wanted, outside(port, tls)), tls
+        by_name = SLEEPER + secrets + outside(members, f"mode: MUTUAL, {told}, credentialName: client")
+        selected = by_name.replace("trafficPolicy", SELECTED)
+        assert await sidecar.is_answered("503", by_name, allowed=True), "nobody in particular is meant"
+        assert await sidecar.is_answered("200", selected, allowed=True)
+        assert await sidecar.is_answered("503", selected), "it could not read the Secret itself"
+        authorities = SLEEPER + secrets + outside(anybody, f"mode: SIMPLE, {told}, credentialName: roots")
+        assert await sidecar.is_answered("200", authorities.replace("trafficPolicy", SELECTED))
 
 
 BEHIND = """
