@@ -12,7 +12,7 @@ from envoy_judge import Mesh as Authority
 from .mesh import JSON, Mesh, eventually
 
 # HTTP on 8080 (an upgrade is taken, and then every byte said back), lines on 9000, a greeting on 9001, and 9002 that no
-# Service knows; 9003 is for the Pod itself.
+# Service knows; 9003 is for the Pod itself; datagrams on 5300.
 SERVER = """
 import socket, threading
 def http(connection):
@@ -50,6 +50,12 @@ def serve(address, port, talk):
     listening = socket.create_server((address, port), family=family, dualstack_ipv6=both, backlog=256)
     while True:
         threading.Thread(target=one, args=(listening.accept()[0],), daemon=True).start()
+def datagrams():
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind(("", 5300))
+    while True:
+        bound.sendto(*bound.recvfrom(65536))
+threading.Thread(target=datagrams, daemon=True).start()
 for served in ("", 8080, http), ("", 9000, lines), ("", 9001, greeting), ("", 9002, lines), ("127.0.0.1", 9003, lines):
     threading.Thread(target=serve, args=served).start()
 """
@@ -122,6 +128,37 @@ kind: PeerAuthentication
 metadata: {name: bytes}
 spec: {selector: {matchLabels: {app: server}}, portLevelMtls: {"9000": {mode: DISABLE}}}
 """
+# What annotations take out of the mesh: a port of the Pod's own, and one that it calls. Before the app, `early` calls
+# the server; where the sidecar is no init container there is none yet.
+EARLY = "curl -sS -m 5 -o /dev/null -w '%{http_code}' http://server/ || true"
+EXCLUDED = {
+    "traffic.sidecar.istio.io/excludeInboundPorts": "9002",
+    "traffic.sidecar.istio.io/excludeOutboundPorts": "9000",
+}
+OLD_STYLE = {"sidecar.istio.io/nativeSidecar": "false"}
+DRAINED_SOON = {"proxy.istio.io/config": "{drainDuration: 2s}"}
+BY_TARGET = """
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: by-target, namespace: istio-system}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: {name}}}]
+  jwtRules: [{{issuer: here, jwks: '{keys}'}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: by-target, namespace: istio-system}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: {name}}}]
+  action: DENY
+  rules: [{{to: [{{operation: {{paths: [/closed]}}}}]}}]
+"""
+FOR_A_SERVICE = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: by-service}
+spec: {targetRefs: [{group: "", kind: Service, name: server}], action: DENY, rules: [{}]}
+"""
 NOBODY = """
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -168,7 +205,8 @@ for thread in threads:
     thread.join()
 print(json.dumps([done, failed]))
 """
-# Fifty WebSockets, a connection that is kept and one of bytes; after a line on standard input, what has become of them.
+# Fifty WebSockets, a connection that is kept and one of bytes; after a line on standard input, what has become of them,
+# or how many of them end.
 STREAMS = """
 import http.client, json, socket, sys
 def upgraded():
@@ -184,10 +222,20 @@ def status(connection):
 def lives(connection):
     connection.sendall(b"still here")
     return connection.recv(100) == b"still here"
+def ends(connection):
+    connection.settimeout(20)
+    try:
+        return connection.recv(100) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
 sockets, kept = [upgraded() for _ in range(50)], http.client.HTTPConnection("server", timeout=5)
 open_bytes = socket.create_connection(("server", 9000), 5)
 print(json.dumps([sorted({status for _, status in sockets}), status(kept), lives(open_bytes)]), flush=True)
-sys.stdin.readline()
+if sys.stdin.readline() == "until they end\\n":
+    print(json.dumps([sum(ends(connection) for connection, _ in sockets), ends(open_bytes)]), flush=True)
+    sys.exit()
 living = sum(lives(connection) for connection, _ in sockets)
 print(json.dumps([living, lives(open_bytes), status(kept), upgraded()[1]]), flush=True)
 """
@@ -202,16 +250,24 @@ spec: {{mtls: {{mode: {mode}}}}}
 """
 
 
-def pod(name: str, script: str = "", **spec: Any) -> JSON:
+DRAINING_NOBODY = NOBODY.replace("name: nobody", "name: nobody, annotations: {mizzen.io/drain: 'true'}")
+
+
+def pod(name: str, script: str = "", annotations: dict[str, str] | None = None, **spec: Any) -> JSON:
     command = {"command": ["python3", "-c", script]} if script else {}
     probe = {"readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1}} if script else {}
     container = {"name": name, "image": "mizzen/curl:1.0", **command, **probe}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": name}},
+        "metadata": {"name": name, "labels": {"app": name}, "annotations": annotations or {}},
         "spec": {"terminationGracePeriodSeconds": 0, "containers": [container], **spec},
     }
+
+
+def early() -> JSON:
+    """An init container that calls the server."""
+    return {"name": "early", "image": "mizzen/curl:1.0", "command": ["sh", "-c", EARLY]}
 
 
 def service(name: str, **spec: Any) -> JSON:

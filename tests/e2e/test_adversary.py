@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import subprocess
+import textwrap
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +17,31 @@ from typing import NamedTuple
 import pytest
 
 from envoy_judge import Mesh as Authority
+from policies import key_set, signing_key
 
 from .field import (
+    BY_TARGET,
     CALLS,
     CANARY,
+    DRAINED_SOON,
+    DRAINING_NOBODY,
+    EXCLUDED,
+    FOR_A_SERVICE,
     GATEWAY,
     NOBODY,
+    OLD_STYLE,
     PLAIN,
     PORT_MODE,
     SECURE_DOOR,
     SERVER,
     STREAMS,
     Field,
+    early,
     listed,
     pod,
     service,
 )
-from .mesh import Mesh, eventually, numbers
+from .mesh import JSON, Mesh, eventually, numbers
 from .wire import tapped
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("kubectl")]
@@ -48,7 +57,7 @@ def field(mesh: Mesh) -> Field:
     mesh.kubectl("create", "namespace", "plain")
     mesh.apply(listed(pod("intruder")), "-n", "plain")
     headless = service("headless", clusterIP="None", ports=[{"name": "http", "port": 8080}])
-    mesh.apply(listed(pod("server", SERVER), pod("client"), service("server"), headless))
+    mesh.apply(listed(pod("server", SERVER, DRAINED_SOON), pod("client"), service("server"), headless))
     mesh.apply(GATEWAY)
     mesh.ready()
     mesh.ready(namespace="plain")
@@ -297,6 +306,63 @@ def status(field: Field, host: str) -> str:
     return field.mesh.curl(*words, source="pod/client")
 
 
+def test_what_is_taken_out_of_the_mesh_is_that_and_nothing_more(field: Field) -> None:
+    """Under STRICT. Excluded ports, UDP, and what a Pod says before its sidecar can speak for it."""
+    field.mode("STRICT")
+    field.mesh.apply(
+        listed(
+            pod("odd", SERVER, EXCLUDED, initContainers=[early()]),
+            pod("old", SERVER, OLD_STYLE, initContainers=[early()]),
+        )
+    )
+    field.mesh.ready("app in (odd, old)")
+    odd = field.mesh.get("pod", "odd")["status"]["podIP"]
+    assert field.mesh.kubectl("logs", "odd", "-c", "early").strip() == "200", "a native sidecar is there before"
+    assert "000" in field.mesh.kubectl("logs", "old", "-c", "early"), "Istio captures after it: plain text is refused"
+    answers = field.intrude([(str(port), odd, port, "plain", PLAIN["HTTP"]) for port in (8080, 9000, 9001, 9002)])
+    assert {port for port, answer in answers.items() if answer} == {"9002"}
+    call = """
+        import socket, sys
+        with socket.create_connection(("server", int(sys.argv[1])), 5) as connection:
+            connection.sendall(b"GET / HTTP/1.1\\r\\nHost: server\\r\\n\\r\\n")
+            try:
+                print(len(connection.recv(100)) > 0)
+            except OSError:
+                print(False)
+    """
+    said = [field.python(call, port, pod="odd", container="odd").strip() for port in ("9000", "80")]
+    assert said == ["False", "True"], "what goes out past the proxy is plain text, and refused as such"
+    datagram = """
+        import socket, sys
+        asks = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        asks.settimeout(5)
+        asks.sendto(b"hello", (sys.argv[1], 5300))
+        print(asks.recv(100).decode())
+    """
+    command = ("python3", "-c", textwrap.dedent(datagram), odd)
+    assert field.mesh.kubectl("exec", "-n", "plain", "intruder", "--", *command).strip() == "hello"
+
+
+def test_policies_hold_for_the_gateway_that_they_target(field: Field) -> None:
+    def asked(path: str, *headers: str) -> str:
+        flags = [word for header in headers for word in ("-H", header)]
+        return field.mesh.outside("-o", "/dev/null", "-w", "%{http_code}", *flags, field.mesh.gateway() + path)
+
+    bad = "authorization: Bearer x.y.z"
+    label = ("label", "pod", "-n", "istio-system", "-l", "istio=ingressgateway", "--overwrite")
+    field.mesh.kubectl(*label, "gateway.networking.k8s.io/gateway-name=door")
+    field.mesh.apply(BY_TARGET.format(name="other", keys=key_set(signing_key())))
+    eventually(lambda: field.mesh.condition("authorizationpolicy", "by-target", "istio-system"))
+    assert [asked("/closed"), asked("/open", bad)] == ["200", "200"], "another gateway is meant"
+    field.mesh.apply(BY_TARGET.format(name="door", keys=key_set(signing_key())))
+    eventually(lambda: [asked("/closed"), asked("/open", bad), asked("/open")] == ["403", "401", "200"])
+    assert field.mesh.curl("http://server/closed", source="pod/client", code=0).startswith("GET /closed")
+    told = field.mesh.apply(FOR_A_SERVICE, code=1)
+    assert "waypoint" in told
+    field.mesh.kubectl("delete", "authorizationpolicy,requestauthentication", "by-target", "-n", "istio-system")
+    eventually(lambda: asked("/closed") == "200")
+
+
 def test_changes_of_mode_lose_no_call_between_members_of_the_mesh(field: Field) -> None:
     field.mode("PERMISSIVE")
     with field.mesh.running("exec", "client", "-c", "client", "--", "python3", "-c", CALLS, "6") as calls:
@@ -307,18 +373,28 @@ def test_changes_of_mode_lose_no_call_between_members_of_the_mesh(field: Field) 
     assert failed == [] and len(done) == 4 and min(done.values()) > 50, (done, failed)
 
 
-def test_fifty_websockets_survive_a_policy_that_every_new_request_meets(field: Field) -> None:
+def streams_under(field: Field, policy: str, word: str) -> JSON:
+    """Open streams, apply the policy, ask what has become of them, and take the policy away."""
     command = ("kubectl", "exec", "-i", "client", "-c", "client", "--", "python3", "-c", STREAMS)
     with subprocess.Popen(
         command, env=field.mesh.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as streams:
         assert streams.stdin and streams.stdout
         assert json.loads(streams.stdout.readline()) == [[101], 200, True]
-        field.mesh.apply(NOBODY)
+        field.mesh.apply(policy)
         field.mesh.in_force("authorizationpolicy/nobody")
-        after, _ = streams.communicate("now\n", timeout=30)
+        after, _ = streams.communicate(f"{word}\n", timeout=60)
     field.mesh.kubectl("delete", "authorizationpolicy/nobody")
-    assert json.loads(after) == [50, True, 403, 403]
+    eventually(lambda: "GET /" in field.mesh.curl("http://server/", source="pod/client"))
+    return json.loads(after)
+
+
+def test_fifty_websockets_survive_a_policy_that_every_new_request_meets(field: Field) -> None:
+    assert streams_under(field, NOBODY, "now") == [50, True, 403, 403]
+
+
+def test_they_end_with_a_policy_that_says_so(field: Field) -> None:
+    assert streams_under(field, DRAINING_NOBODY, "until they end") == [50, True]
 
 
 # Keys and tokens

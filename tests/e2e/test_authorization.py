@@ -113,6 +113,9 @@ def test_a_drain_ends_what_runs(shell: Shell, page: str) -> None:
     rows = json.loads(shell.ok("mizzen x authz drain deployment/details-v1 --timeout 30 -o json"))
     assert [row["connections"] > 0 and row["done"] for row in rows] == [True]
     assert "ISBN-10" in shell.ok(f"curl -sS {page}")
+    shell.ok("kubectl rollout restart deployment/details-v1")
+    shell.ok("mizzen x authz drain deployment/details-v1 --timeout 30")
+    shell.ok("kubectl rollout status deployment/details-v1 --timeout=60s")
     code, output = shell.run("mizzen x authz drain deployment/details")
     assert code == 1 and "did you mean details-v1" in output
 

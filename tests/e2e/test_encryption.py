@@ -110,6 +110,41 @@ def test_one_root_follows_another_under_load(shell: Shell, address: str) -> None
     assert [one["name"] for one in held if one["type"] == "CA"] == ["ROOTCA"], "the old root is gone"
 
 
+# As Istio's own recipe makes them: a root, an authority below it, and the two in one file.
+AUTHORITY = (
+    "openssl req -x509 -newkey rsa:2048 -nodes -keyout root-key.pem -out root-cert.pem -days 3 -subj /CN={0}"
+    " && openssl req -newkey rsa:2048 -nodes -keyout ca-key.pem -out ca.csr -subj /CN=below"
+    " && openssl x509 -req -in ca.csr -CA root-cert.pem -CAkey root-key.pem -CAcreateserial -days 3 -out ca-cert.pem"
+    " -extfile <(printf 'basicConstraints=critical,CA:TRUE\\nkeyUsage=critical,keyCertSign,cRLSign\\n')"
+    " && cat ca-cert.pem root-cert.pem > cert-chain.pem"
+)
+CACERTS = (
+    "kubectl create secret generic cacerts -n istio-system --from-file=ca-cert.pem --from-file=ca-key.pem"
+    " --from-file=root-cert.pem --from-file=cert-chain.pem"
+)
+
+
+def test_an_authority_of_ones_own_comes_changes_and_goes_under_load(shell: Shell, address: str) -> None:
+    def signs() -> list[str]:
+        """Whose root alone is trusted, once every workload holds a certificate of it."""
+        found = json.loads(shell.ok("mizzen ca -o json"))
+        everybody = [one["subject"] for one in found["roots"] if one.get("workloads") == found["proxies"]]
+        return everybody if len(found["roots"]) == 1 else []
+
+    (before,) = signs()
+    url = f"http://{address}:{node_port(shell, 'http2')}/productpage"
+    shell.ok(f"{sys.executable} {LOAD} {url} --rate 10 --seconds 120 --methods GET > load.json & echo $! > load.pid")
+    for name, command in (("first", CACERTS), ("second", f"{CACERTS} --dry-run=client -o yaml | kubectl replace -f -")):
+        shell.ok(AUTHORITY.format(name))
+        shell.ok(command)
+        eventually(lambda name=name: signs() == [f"CN={name}"], 60)  # type: ignore[misc]
+    shell.ok("kubectl delete secret cacerts -n istio-system")
+    eventually(lambda: signs() == [before], 60)
+    shell.ok("kill -TERM $(cat load.pid); wait")
+    report = json.loads(shell.ok("tail -1 load.json"))
+    assert report["failed"] == 0 and report["sent"] > 50, report
+
+
 RELABELLED = "kubectl label pod -l app=ratings service.istio.io/canonical-revision=v7 --overwrite"
 SUBJECT = "mizzen proxy-config secret deploy/ratings-v1 -o json"
 

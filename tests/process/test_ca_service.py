@@ -96,6 +96,19 @@ async def test_without_a_good_token_nothing_is_signed(create_certificate):
     assert (await refused(create_certificate(request, metadata=bearer("bad"))))[0] == grpc.StatusCode.UNAUTHENTICATED
 
 
+async def test_no_header_says_who_calls(create_certificate):
+    """ISTIO-SECURITY-2022-008: as by a proxy on this very machine."""
+    claims = "By=spiffe://x;Hash=00;URI=spiffe://cluster.local/ns/istio-system/sa/istiod"
+    request = IstioCertificateRequest(csr=CSR)
+    for name in ("x-forwarded-client-cert", "x-envoy-external-address", "x-forwarded-for", "x-remote-user"):
+        code, _ = await refused(create_certificate(request, metadata=((name, claims),)))
+        assert code == grpc.StatusCode.UNAUTHENTICATED, name
+    response = await create_certificate(request, metadata=((("x-forwarded-client-cert", claims), *bearer("good"))))
+    leaf = x509.load_pem_x509_certificate(response.cert_chain[0].encode())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [name.value for name in names] == ["spiffe://cluster.local/ns/shop/sa/web"]
+
+
 async def test_a_bad_request_is_told_apart(create_certificate):
     code, details = await refused(create_certificate(IstioCertificateRequest(csr="x"), metadata=bearer("good")))
     assert code == grpc.StatusCode.INVALID_ARGUMENT

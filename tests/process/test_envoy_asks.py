@@ -66,6 +66,53 @@ async def test_an_authorizer_over_http(tmp_path: Path) -> None:
         assert envoy.ask(envoy.ports.tcp, said("GET", "/", "a.com")).status == 0
 
 
+class Recorder(AuthorizerServer):
+    """Keeps what it was asked."""
+
+    head = ""
+
+    def talk(self, connection: socket.socket, head: str) -> None:
+        self.head = head
+        super().talk(connection, head)
+
+
+DISGUISED = (
+    ["x-who: one", "x-who: two"],
+    ["x-who: two", "x-who: one"],
+    ["x-who: one,two"],
+    ["X-Who:  one", "x-wHO: two "],
+)
+NO_TEXT = "x-who: \xff\xfe\xc3("
+"""Bytes that are no UTF-8."""
+
+
+async def test_an_authorizer_sees_every_value_and_no_bytes_keep_it_from_being_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2021-008, 2023-001."""
+    seen: list[bytes] = []
+    answer = ext_authz.check
+    monkeypatch.setattr(ext_authz, "check", lambda request: (seen.append(request), answer(request))[1])
+    async with guarded(tmp_path, MeshConfig()) as envoy:
+        port = envoy.ports.other
+        asks = authorizer("http", port, includeRequestHeadersInCheck=["x-ext-authz", "x-who"], timeout="2s")
+        await envoy.enforce(Guards(policies=(custom(paths=["/admin*"]),), authorizer=asks))
+        with serving(Recorder(port)) as there:
+            for headers in DISGUISED:
+                assert envoy.get("/admin", *headers, "x-ext-authz: allow").status == 200
+                assert "one" in there.head and "two" in there.head, (headers, there.head)
+            assert [envoy.get("/admin", NO_TEXT, *more).status for more in ((), ("x-ext-authz: allow",))] == [401, 200]
+        asks = authorizer("grpc", port, timeout="2s")
+        server = ext_authz.start_grpc(port)
+        await envoy.enforce(Guards(policies=(custom(paths=["/admin*"]),), authorizer=asks))
+        for headers in DISGUISED:
+            seen.clear()
+            assert envoy.get("/admin", *headers, "x-ext-authz: allow").status == 200
+            assert "one" in (told := ",".join(ext_authz.headers_of(seen[0])["x-who"])) and "two" in told, headers
+        assert [envoy.get("/admin", NO_TEXT, *more).status for more in ((), ("x-ext-authz: allow",))] == [403, 200]
+        server.stop(grace=None).wait()
+
+
 class SlowServer(AuthorizerServer):
     """Says yes, a moment later."""
 

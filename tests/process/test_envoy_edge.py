@@ -62,8 +62,8 @@ class Authority:
         key, chain = sign_serving(self._root, [name], datetime.now(UTC), x509.random_serial_number())
         return chain.decode(), key.decode()
 
-    def rsa_pair(self, name: str) -> tuple[str, str]:
-        """The same with an RSA key."""
+    def rsa_pair(self, name: str, *uses: x509.ObjectIdentifier) -> tuple[str, str]:
+        """The same with an RSA key, and for these uses alone."""
         key, now = rsa.generate_private_key(65537, 2048), datetime.now(UTC)
         builder = (
             x509.CertificateBuilder(issuer_name=self._root.certificate.subject, subject_name=x509.Name([]))
@@ -73,6 +73,8 @@ class Authority:
             .not_valid_after(now + timedelta(hours=1))
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
         )
+        if uses:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         leaf = builder.sign(self._root.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from .test_envoy_edge import REFUSED, Authority, edge, gateway, secret, tls_secret
 
@@ -43,6 +45,108 @@ async def test_authorities_beside_the_certificate_and_revoked_clients(tmp_path: 
             while await gate.get("a.org", certificate=stranger) != "204":  # noqa: ASYNC110 - nobody tells when
                 await asyncio.sleep(0.02)
         assert await gate.get("a.org", certificate=good) == REFUSED
+
+
+async def test_a_resumed_session_is_checked_as_a_new_one_and_a_certificate_is_for_its_use(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """2022-003."""
+    clients, others = Authority(tmp_path, "clients"), Authority(tmp_path, "others")
+    own = tls_secret("c", authority.pair("a.org"))
+    mutual = gateway("gw", "a.org", "mode: MUTUAL, credentialName: c")
+    good, misused = clients.file("good"), tmp_path / "misused.pem"
+    misused.write_text("".join(clients.rsa_pair("misused", ExtendedKeyUsageOID.SERVER_AUTH)))
+
+    def context(version: ssl.TLSVersion) -> ssl.SSLContext:
+        made = ssl.create_default_context(cadata=authority.pem)
+        made.maximum_version = version
+        made.load_cert_chain(good)
+        return made
+
+    async with edge(tmp_path, authority) as gate:
+
+        def asked(client: ssl.SSLContext, session: ssl.SSLSession | None = None) -> tuple[str, ssl.SSLSession | None]:
+            try:
+                with (
+                    socket.create_connection(("127.0.0.1", gate.port), 5) as raw,
+                    client.wrap_socket(raw, server_hostname="a.org", session=session) as end,
+                ):
+                    end.sendall(b"GET / HTTP/1.1\r\nHost: a.org\r\nConnection: close\r\n\r\n")
+                    return end.recv(100).decode().split()[1], end.session
+            except (OSError, IndexError):
+                return REFUSED, None
+
+        await gate.serve(mutual, own, secret("c-cacert", **{"ca.crt": clients.pem}))
+        assert await gate.get("a.org", certificate=good) == "204"
+        assert await gate.get("a.org", certificate=misused) == REFUSED, "it is one for servers"
+        versions = [context(version) for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)]
+        begun = [await asyncio.to_thread(asked, one) for one in versions]
+        assert [status for status, _ in begun] == ["204", "204"]
+        await gate.serve(mutual, own, secret("c-cacert", **{"ca.crt": others.pem}))
+        async with asyncio.timeout(5):
+            while await gate.get("a.org", certificate=good) != REFUSED:  # noqa: ASYNC110 - nobody tells when
+                await asyncio.sleep(0.02)
+        again = [await asyncio.to_thread(asked, one, old) for one, (_, old) in zip(versions, begun, strict=True)]
+        assert [status for status, _ in again] == [REFUSED, REFUSED], "who was trusted then is not now"
+
+
+BEHIND_A_BALANCER = """
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: "defaultConfig: {gatewayTopology: {proxyProtocol: {}}}"}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: by-address, namespace: istio-system}
+spec:
+  action: DENY
+  rules:
+  - from: [{source: {remoteIpBlocks: [10.1.0.0/16]}}]
+  - from: [{source: {ipBlocks: [10.2.0.0/16]}}]
+"""
+
+
+def version_2(client: str, more: bytes = b"") -> bytes:
+    """The binary header, with whatever stands behind the addresses."""
+    told = b"".join(map(socket.inet_aton, (client, "127.0.0.1"))) + b"\0\1\0\2" + more
+    return b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + len(told).to_bytes(2, "big") + told
+
+
+async def test_who_a_balancer_says_it_is_by_the_proxy_protocol(tmp_path: Path, authority: Authority) -> None:
+    """2020-011, 2024-001: policies see whom the header names, `ipBlocks` means the balancer, and no header nobody."""
+    served = gateway("gw", "a.org", "mode: SIMPLE, credentialName: c"), tls_secret("c", authority.pair("a.org"))
+    cases = {
+        b"PROXY TCP4 10.1.2.3 127.0.0.1 1 2\r\n": "403",
+        b"PROXY TCP4 10.2.2.3 127.0.0.1 1 2\r\n": "204",
+        b"PROXY UNKNOWN\r\n": "204",
+        version_2("10.1.2.3"): "403",
+        version_2("10.1.2.3", b"\xea\0\3\xff\xfe\xc3"): "403",
+        version_2("10.3.2.3", b"\xea\0\3\xff\xfe\xc3"): "204",
+        version_2("10.3.2.3", b"\xea\xff\xff"): REFUSED,
+        b"PROXY TCP4 10.1.2.3\r\n": REFUSED,
+        b"": REFUSED,
+    }
+    client = ssl.create_default_context(cadata=authority.pem)
+    async with edge(tmp_path, authority) as gate:
+        await gate.serve(*served, BEHIND_A_BALANCER)
+
+        async def asked(header: bytes) -> str:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+            try:
+                writer.write(header)
+                await writer.start_tls(client, server_hostname="a.org")
+                writer.write(b"GET / HTTP/1.1\r\nHost: a.org\r\nX-Forwarded-For: 10.3.3.3\r\n\r\n")
+                return (await reader.readline()).split()[1].decode()
+            except (OSError, IndexError):
+                return REFUSED
+            finally:
+                writer.close()
+
+        assert await gate.get("a.org") == REFUSED, "it listens"
+        answers = [await asked(header) for header in cases]
+        assert dict(zip(cases, answers, strict=True)) == cases
 
 
 async def test_two_kinds_of_keys_and_several_names_on_one_port(tmp_path: Path, authority: Authority) -> None:

@@ -119,7 +119,10 @@ async def test_disguised_hosts_headers_and_methods(tmp_path: Path) -> None:
 
 
 async def test_who_is_nobody(tmp_path: Path) -> None:
-    """2019-001, 2020-009, 2021-004, 2026-003: bytes are guarded, plain text has no identity, dots are dots."""
+    """2019-001, 2020-009, 2021-004, 2025-003, 2026-003, 2026-005.
+
+    Bytes are guarded, plain text has no identity, dots are dots, a null is no end.
+    """
     web, dotted = "spiffe://cluster.local/ns/x/sa/y", "spiffe://cluster.local/ns/axb/sa/y"
     async with guarded(tmp_path, MeshConfig()) as envoy:
 
@@ -139,6 +142,11 @@ async def test_who_is_nobody(tmp_path: Path) -> None:
         for source in ({"namespaces": ["a.b"]}, {"serviceAccounts": ["a.b/y"]}, {"principals": ["*/ns/a.b/sa/y"]}):
             await envoy.enforce(denying({"from": [{"source": source}]}))
             assert both(dotted) == (200, 200), source
+        only = Guards(policies=(policy(rules=[{"from": [{"source": {"principals": ["*/ns/x/sa/y"]}}]}]),))
+        await envoy.enforce(only)
+        assert both(web) == (200, 200)
+        for more in ("\0", "\0.evil", "/../z", "%00", "?", "#", " "):
+            assert set(both(f"{web}{more}")) <= {0, 403}, more
         await envoy.enforce(denying({"to": [{"operation": {"ports": [str(envoy.ports.tcp)]}}]}))
         assert envoy.ask(envoy.ports.tcp, said("GET", "/", "a")).status == 0
         assert both("") == (200, 200)

@@ -214,7 +214,12 @@ async def test_a_sidecar_begins_tls_as_its_rule_says(tmp_path: Path) -> None:
         f"mode: MUTUAL, {told}, clientCertificate: {own}, privateKey: {own}, insecureSkipVerify: true": "200",
     }
     certificate = bank.file("bank.example.com")
-    async with server(certificate) as anybody, server(certificate, bank.pem) as members, judge(tmp_path) as envoy:
+    async with (
+        server(certificate) as anybody,
+        server(certificate, bank.pem) as members,
+        server(bank.file("*.example.com")) as wild,
+        judge(tmp_path) as envoy,
+    ):
         sidecar = Sidecar(envoy)
         missing = f"mode: MUTUAL, {told}, {shown}".replace(str(own), "/nowhere/own.pem")
         assert await sidecar.told(outside(members, missing)), "a file that is missing is told"
@@ -222,6 +227,9 @@ async def test_a_sidecar_begins_tls_as_its_rule_says(tmp_path: Path) -> None:
         for port, cases in ((anybody, opened), (members, closed)):
             for tls, wanted in cases.items():
                 assert await sidecar.is_answered(wanted, outside(port, tls)), tls
+        for name, wanted in (("a.example.com", "200"), ("a.b.example.com", "503"), ("example.com", "503")):
+            one_label = outside(wild, f"mode: SIMPLE, {told}, {roots}, subjectAltNames: [{name}]")
+            assert await sidecar.is_answered(wanted, one_label), "2020-008: a wildcard is one label"
         by_name = SLEEPER + secrets + outside(members, f"mode: MUTUAL, {told}, credentialName: client")
         selected = by_name.replace("trafficPolicy", SELECTED)
         assert await sidecar.is_answered("503", by_name, allowed=True), "nobody in particular is meant"

@@ -30,7 +30,9 @@ _REASONS: Mapping[str, tuple[str, ...]] = {
 LEDGER: Mapping[str, str] = {path: reason for reason, paths in _REASONS.items() for path in paths}
 """Path below `meshConfig`, and why."""
 
-ISTIOD_VARIABLES = frozenset(("CITADEL_SELF_SIGNED_CA_CERT_TTL", "CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE"))
+ISTIOD_VARIABLES = frozenset(
+    ("CITADEL_SELF_SIGNED_CA_CERT_TTL", "CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE", "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL")
+)
 """Of `values.pilot.env`, what istiod reads."""
 
 

@@ -138,6 +138,9 @@ HttpInspector: MessageClass = _of("envoy.extensions.filters.listener.http_inspec
     "HttpInspector"
 )
 TlsInspector: MessageClass = _of("envoy.extensions.filters.listener.tls_inspector.v3", "tls_inspector")("TlsInspector")
+ProxyProtocol: MessageClass = _of("envoy.extensions.filters.listener.proxy_protocol.v3", "proxy_protocol")(
+    "ProxyProtocol"
+)
 OriginalDst: MessageClass = _of("envoy.extensions.filters.listener.original_dst.v3", "original_dst")("OriginalDst")
 
 # HTTP filters and what routes say to them

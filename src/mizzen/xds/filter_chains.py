@@ -17,6 +17,7 @@ from mizzen.envoy.messages import (
     ListenerFilter,
     Message,
     OriginalDst,
+    ProxyProtocol,
     TlsInspector,
     optional,
     struct,
@@ -30,6 +31,11 @@ from mizzen.xds.transport_sockets import MESH_HTTP, MESH_TCP
 
 SNIFFED_HTTP = ("http/1.1", "h2c")
 """What the HTTP inspector calls plain HTTP/1.1 and HTTP/2. Istio refuses HTTP/1.0, so it goes the way of bytes."""
+
+
+def proxy_protocol() -> Message:
+    """Connections begin with a header that says whose they are; those without one are closed."""
+    return ListenerFilter(**typed("envoy.filters.listener.proxy_protocol", ProxyProtocol()))
 
 
 def tls_inspector(filter_disabled: dict[str, Any] | None = None) -> Message:

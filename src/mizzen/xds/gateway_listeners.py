@@ -15,7 +15,7 @@ from mizzen.envoy.resources import Resource
 from mizzen.scope.model import Server, TlsServer
 from mizzen.xds.access_logs import listener_access_log
 from mizzen.xds.addresses import address
-from mizzen.xds.filter_chains import drain_marked, tcp_chains, tls_inspector
+from mizzen.xds.filter_chains import drain_marked, proxy_protocol, tcp_chains, tls_inspector
 from mizzen.xds.http_connection_manager import gateway_http
 from mizzen.xds.kept import kept
 from mizzen.xds.listeners import WILDCARD, everywhere, listener_resource
@@ -39,10 +39,18 @@ def gateway_listener(server: Server, mesh: MeshConfig, drained: str = "", ipv6: 
             traffic_direction="OUTBOUND",
             max_connections_to_accept_per_socket_event=optional(1),
             access_log=listener_access_log(mesh),
-            listener_filters=[tls_inspector()] if server.tls or any(rule.sni_hosts for rule in server.tcp) else [],
+            listener_filters=_listener_filters(server, mesh),
             filter_chains=chains,
         )
     )
+
+
+def _listener_filters(server: Server, mesh: MeshConfig) -> list[Message]:
+    """What the balancer in front says of its client comes before the client's own bytes."""
+    topology = mesh.default_config.gateway_topology
+    told = topology is not None and topology.proxy_protocol is not None
+    encrypted = server.tls or any(rule.sni_hosts for rule in server.tcp)
+    return [*([proxy_protocol()] if told else []), *([tls_inspector()] if encrypted else [])]
 
 
 def _chains(server: Server, mesh: MeshConfig, marked: dict[str, Any]) -> list[Message]:

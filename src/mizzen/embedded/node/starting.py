@@ -127,6 +127,7 @@ class Starter:
         )
         process = msgspec.structs.replace(process, beside=self._target(container))
         process = self._limited(container, process, meta)
+        self._tell_of_host_ports(container)
         # What a later `exec` needs, for a node that was started in between.
         meta["exec"] = msgspec.to_builtins(msgspec.structs.replace(process, mounts=[], argv=[], meta={}))
         return msgspec.structs.replace(process, meta=meta)
@@ -155,6 +156,12 @@ class Starter:
             message = f"resource limits are not enforced: {why}"
             self._parts.recorder.warning(self._worker.pod, "LimitsNotEnforced", message, container["name"])
         return process
+
+    def _tell_of_host_ports(self, container: JSON) -> None:
+        for port in container.get("ports") or ():
+            if number := port.get("hostPort"):
+                message = f"hostPort {number} is not opened; a Service of type NodePort is called from the machine"
+                self._parts.recorder.warning(self._worker.pod, "HostPortNotOpened", message, container["name"])
 
     def _make_sub_paths(self, container: JSON, mounts: list[Mount], volumes: Mapping[str, str]) -> None:
         """A subPath that does not exist becomes a folder with the volume's own rights, as on a kubelet."""
