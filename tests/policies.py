@@ -19,6 +19,7 @@ from mizzen.scope.model import Guards
 from scopes import Dice
 
 PATHS = ["/", "/a", "/a/b", "/a/b/c", "/admin", "/admin/x", "/ab", "/A", "/a//b", "/a.b", "/a/b?x=/admin"]
+PATHS += ["/a/", "/a/b/", "//", "/a;x=1", "/a%20b", "/a%2Fb", "/a/b?"]
 PATH_PATTERNS = [
     "*",
     "/a",
@@ -29,14 +30,21 @@ PATH_PATTERNS = [
     "/a/{*}",
     "/a/{**}",
     "/{*}/b",
+    "/{*}/{*}",
+    "/a/{*}/c",
+    "/{*}/{**}",
+    "/a{*}",
     "/{**}",
+    "/a/",
+    "*/",
+    "/a%2F*",
     "/admin*",
     "/a.b",
     "/ab*",
 ]
 HOSTS = ["a.com", "A.com", "a.com:80", "b.a.com", "b.com"]
 HOST_PATTERNS = ["*", "a.com", "a.com*", "*.a.com", "A.COM", "b.com", "a.com:*"]
-METHODS = ["GET", "POST", "DELETE"]
+METHODS = ["GET", "POST", "DELETE", "OPTIONS"]
 METHOD_PATTERNS = [*METHODS, "*", "P*", "*T"]
 PEERS = [
     "",
