@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -141,6 +142,10 @@ spec: {serviceAccountName: sleeper, containers: [{name: app}]}
 SELECTED = "workloadSelector: {matchLabels: {app: sleep}}, trafficPolicy"
 
 
+def public_roots(pem: str) -> str:
+    return f"---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: roots}}\ndata: {{ca.crt: {json.dumps(pem)}}}\n"
+
+
 class Sidecar:
     """Its listener for port 80, reached on a port of this machine instead of by interception."""
 
@@ -237,6 +242,9 @@ async def test_a_sidecar_begins_tls_as_its_rule_says(tmp_path: Path) -> None:
         assert await sidecar.is_answered("503", selected), "it could not read the Secret itself"
         authorities = SLEEPER + secrets + outside(anybody, f"mode: SIMPLE, {told}, credentialName: roots")
         assert await sidecar.is_answered("200", authorities.replace("trafficPolicy", SELECTED))
+        public = authorities.replace("credentialName: roots", "credentialName: 'configmap://default/roots'")
+        assert await sidecar.is_answered("503", public, public_roots(strangers.pem))
+        assert await sidecar.is_answered("200", public, public_roots(bank.pem)), "anybody may have authorities"
 
 
 BEHIND = """

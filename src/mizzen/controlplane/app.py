@@ -7,7 +7,7 @@ import gc
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -30,8 +30,9 @@ from mizzen.controlplane import web as pages
 from mizzen.controlplane.admission import injected, validated
 from mizzen.controlplane.authority import DEFAULT_ROOT, RootSettings
 from mizzen.controlplane.certificates import Certificates, Surroundings
+from mizzen.controlplane.config_maps import NamedConfigMaps
 from mizzen.controlplane.debug import Debug
-from mizzen.controlplane.fleet import Fleet
+from mizzen.controlplane.fleet import KNOWN_WITHIN, Fleet
 from mizzen.controlplane.ingress_status import IngressStatusWriter
 from mizzen.controlplane.keys import REFRESH, KeyFetcher
 from mizzen.controlplane.push import Pace, touched
@@ -44,7 +45,7 @@ from mizzen.inject import Settings as InjectorSettings
 from mizzen.inject import read_settings
 from mizzen.kube.api import Api
 from mizzen.scope.guards import key_sources
-from mizzen.scope.origination import secret_readers
+from mizzen.scope.origination import config_maps, secret_readers
 from mizzen.scope.snapshot import SYSTEM_NAMESPACE, Change, Snapshot
 
 JSON: TypeAlias = dict[str, Any]
@@ -106,6 +107,7 @@ class ControlPlane:
         self._ingresses = IngressStatusWriter(api, settings.name)
         self._keys = KeyFetcher(self._learned, refresh=settings.key_refresh)
         self._rights = SecretRights(api, self._learned)
+        self._config_maps = NamedConfigMaps(api, self._learned)
         self._learnings: list[Change] = []
         around = Surroundings(lambda: self.snapshot, self._roots_published)
         self.certificates = Certificates(api, settings.namespace, around, settings.root)
@@ -125,7 +127,10 @@ class ControlPlane:
             await self._watching.synced()
             self._apply(self._watching.take())
             tasks.create_task(self.certificates.authority.run())
+            tasks.create_task(self._rights.run())
+            tasks.create_task(self._config_maps.run())
             await self.certificates.authority.loaded()
+            await self._credentials_known()
             await self._serve(stack)
             _spare_the_collector()
             self.serving.set()
@@ -146,7 +151,6 @@ class ControlPlane:
         tasks.create_task(self._status.run())
         tasks.create_task(self._ingresses.run())
         tasks.create_task(self._keys.run())
-        tasks.create_task(self._rights.run())
 
     def _roots(self) -> str:
         return join(self.certificates.authority.current.trusted)
@@ -223,16 +227,19 @@ class ControlPlane:
         self._learnings.append(change)
         self._wake()
 
+    def _take_learned(self) -> list[Change]:
+        taken, self._learnings = self._learnings, []
+        return taken
+
     async def _push_forever(self) -> None:
         while True:
             await self._changed.wait()
             await asyncio.sleep(self._pace.pause(time.monotonic()))
             began = self._began
             self._changed.clear()
-            learned, self._learnings = self._learnings, []
             if self._watching.take_unread():
                 self._judgeable.set()
-            self.push([*self._watching.take(), *learned], began)
+            self.push([*self._watching.take(), *self._take_learned()], began)
 
     def push(self, changes: list[Change], began: float) -> None:
         start = time.monotonic()
@@ -261,10 +268,19 @@ class ControlPlane:
         self.snapshot = self.fleet.views.snapshot = after
         self._keys.want(key_sources(after.table(RequestAuthentication)))
         self._want_rights()
+        self._config_maps.want(config_maps(after))
         return changed
 
     def _want_rights(self) -> None:
         self._rights.want(secret_readers(self.snapshot) | self.fleet.accounts)
+
+    async def _credentials_known(self) -> None:
+        """Proxies that come back after our restart are not to be told first that there is none."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KNOWN_WITHIN):
+                await self._rights.known()
+                await self._config_maps.known()
+        self._apply(self._take_learned())
 
 
 def _spare_the_collector() -> None:

@@ -33,11 +33,18 @@ class SecretRights:
         self._wanted: frozenset[Account] = frozenset()
         self._known: dict[Account, SecretReader] = {}
         self._changed = asyncio.Event()
+        self._answered = asyncio.Event()
 
     def want(self, accounts: frozenset[Account]) -> None:
         if accounts != self._wanted:
             self._wanted = accounts
             self._changed.set()
+
+    async def known(self) -> None:
+        """Returns when there is an answer about all that are wanted."""
+        while not self._known.keys() >= self._wanted:
+            await self._answered.wait()
+            self._answered.clear()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -65,6 +72,7 @@ class SecretRights:
         if self._known.get(account) != found:
             self._known[account] = found
             self._tell(present(found))
+        self._answered.set()
 
 
 def review(namespace: str, account: str) -> dict[str, Any]:

@@ -68,10 +68,13 @@ def _secret(obj: JSON) -> JSON:
     return {"metadata": _without_bookkeeping(obj)["metadata"], "type": obj.get("type", ""), "data": kept}
 
 
-def _config_map(obj: JSON) -> JSON:
-    """Settings of the mesh. Other ConfigMaps are there, and what they hold is none of our business."""
+def config_map(obj: JSON) -> JSON:
+    """Settings of the mesh, and authorities. What else ConfigMaps hold is none of our business."""
     kept = _without_bookkeeping(obj)
-    return kept if obj["metadata"]["name"] in SETTINGS else {"metadata": kept["metadata"]}
+    if obj["metadata"]["name"] in SETTINGS:
+        return kept
+    data = obj.get("data") or {}
+    return {"metadata": kept["metadata"], "data": {key: data[key] for key in data if key in KEYS}}
 
 
 def _replica_set(obj: JSON) -> JSON:
@@ -86,7 +89,7 @@ def _same_addresses(old: JSON, new: JSON) -> bool:
 _REDUCED: dict[Kind, Callable[[JSON], JSON]] = {
     core.Pod: _pod,
     core.Secret: _secret,
-    core.ConfigMap: _config_map,
+    core.ConfigMap: config_map,
     ReplicaSet: _replica_set,
 }
 

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from mizzen.api.core import Secret
+from mizzen.api.core import ConfigMap, Secret
 from mizzen.api.networking import ServerTLSSettings
 from mizzen.scope.model import Credential
 from mizzen.scope.snapshot import SecretReader, Snapshot, by_namespace
 
 CA_SUFFIX = "-cacert"
+CONFIG_MAP = "configmap://"
 KEYS = frozenset({"tls.crt", "tls.key", "ca.crt", "ca.crl", "cert", "key", "cacert", "crl"})
 """The entries of a Secret that are ever looked at."""
 _VERIFYING = ("MUTUAL", "OPTIONAL_MUTUAL")
@@ -116,6 +117,25 @@ def wanted_secrets(tls: ServerTLSSettings) -> Iterable[str]:
 def bare(name: str) -> str:
     """Without the word for where it is; Secrets alone are meant."""
     return name.removeprefix("kubernetes://")
+
+
+def config_map(name: str) -> tuple[str, str] | None:
+    """Namespace and name of the ConfigMap that a credentialName means; None when it means a Secret."""
+    if not name.startswith(CONFIG_MAP):
+        return None
+    namespace, _, found = name.removeprefix(CONFIG_MAP).partition("/")
+    return namespace, found
+
+
+def public_roots(field: str, name: str, found: ConfigMap | None) -> Credential:
+    """Authorities out of the ConfigMap that `name` means: anybody may have them. Raises Unusable."""
+    where = name.removeprefix(CONFIG_MAP)
+    if found is None:
+        raise Unusable(field, f"ConfigMap {where} is not there, or has not been read yet")
+    roots = found.data.get("cacert") or found.data.get("ca.crt") or ""
+    if wrong := _wrong_certificates(roots):
+        raise Unusable(field, f"ConfigMap {where} holds no authority under cacert or ca.crt: {wrong}")
+    return Credential(name=name, roots=roots, crl=found.data.get("crl") or found.data.get("ca.crl") or "")
 
 
 def _entry(secret: Secret, *keys: str) -> str:

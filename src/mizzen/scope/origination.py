@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator
 from msgspec.structs import replace
 
 from mizzen.api.base import Model, Problem
-from mizzen.api.core import Pod
+from mizzen.api.core import ConfigMap, Pod
 from mizzen.api.networking import ClientTLSSettings, DestinationRule
-from mizzen.scope.credentials import Secrets, Unusable, bare, secrets_for
-from mizzen.scope.destination_rules import asks_for_credentials
+from mizzen.scope.credentials import Secrets, Unusable, bare, config_map, public_roots, secrets_for
+from mizzen.scope.destination_rules import asks_for_credentials, credential_names
 from mizzen.scope.model import Credential, Originated, Subset
 from mizzen.scope.problems import problem
-from mizzen.scope.snapshot import Snapshot, by_namespace
+from mizzen.scope.snapshot import Snapshot, Table, by_namespace
 
 _TLS = ("SIMPLE", "MUTUAL")
 REFUSED = Originated(refused=True)
@@ -48,7 +48,9 @@ def origination(snapshot: Snapshot, subsets: tuple[Subset, ...], asker: Asker) -
     if not asking:
         return memo(_untouched, subsets)
     secrets = secrets_for(snapshot, asker.namespace, asker.account)
-    found = tuple(memo(_one, one, _rule(snapshot, one), secrets, asker.sidecar) for one in asking)
+    found = tuple(
+        memo(_one, one, _rule(snapshot, one), secrets, asker.sidecar, _config_map(snapshot, one)) for one in asking
+    )
     return memo(_together, subsets, *found)
 
 
@@ -76,12 +78,17 @@ def _rule(snapshot: Snapshot, subset: Subset) -> DestinationRule | None:
     return snapshot.get(DestinationRule, source.namespace, source.name) if source else None
 
 
-def _one(subset: Subset, rule: DestinationRule | None, secrets: Secrets, sidecar: bool) -> Origination:
+def _config_map(snapshot: Snapshot, subset: Subset) -> ConfigMap | None:
+    place = config_map(_credential(subset))
+    return snapshot.get(ConfigMap, *place) if place else None
+
+
+def _one(
+    subset: Subset, rule: DestinationRule | None, secrets: Secrets, sidecar: bool, public: ConfigMap | None
+) -> Origination:
     assert subset.policy is not None and subset.policy.tls is not None, "it names a credential"
     try:
-        if sidecar:
-            _require_selector(rule)
-        certificate, roots = _credentials(subset.policy.tls, secrets)
+        certificate, roots = _given(rule, subset.policy.tls, secrets, sidecar, public)
     except Unusable as error:
         found = (_refused(rule, subset, error),) if rule else ()
         return Origination(subsets=(replace(subset, originated=REFUSED),), problems=found)
@@ -90,6 +97,32 @@ def _one(subset: Subset, rule: DestinationRule | None, secrets: Secrets, sidecar
         subsets=(replace(subset, originated=taken),),
         credentials=tuple(one for one in (certificate, roots) if one is not None),
     )
+
+
+def _given(
+    rule: DestinationRule | None, tls: ClientTLSSettings, secrets: Secrets, sidecar: bool, public: ConfigMap | None
+) -> tuple[Credential | None, Credential | None]:
+    """Certificate and authorities. Raises Unusable."""
+    place = config_map(tls.credential_name)
+    if place is None:
+        if sidecar:
+            _require_selector(rule)
+        return _credentials(tls, secrets)
+    if rule is None or place[0] != rule.namespace:
+        raise Unusable("tls.credentialName", "A ConfigMap with authorities is one of the rule's own namespace")
+    if tls.mode == "MUTUAL":
+        raise Unusable("tls.credentialName", "A ConfigMap gives no certificate")
+    return None, public_roots("tls.credentialName", tls.credential_name, public)
+
+
+def config_maps(snapshot: Snapshot) -> frozenset[tuple[str, str]]:
+    """Namespaces and names of the ConfigMaps that rules take authorities from."""
+    return snapshot.memo(_config_maps, snapshot.table(DestinationRule))
+
+
+def _config_maps(rules: Table[DestinationRule]) -> frozenset[tuple[str, str]]:
+    found = (config_map(name) for rule in rules for name in credential_names(rule))
+    return frozenset(place for place in found if place)
 
 
 def _require_selector(rule: DestinationRule | None) -> None:

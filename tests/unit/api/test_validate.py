@@ -266,6 +266,21 @@ def test_tls_of_callers() -> None:
     assert validate(document("DestinationRule", "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}")) == ()
 
 
+@pytest.mark.parametrize(
+    ("tls", "says"),
+    [
+        ("mode: SIMPLE, credentialName: configmap://a/roots", ""),
+        ("mode: SIMPLE, credentialName: configmap://roots", "configmap://NAMESPACE/NAME"),
+        ("mode: SIMPLE, credentialName: configmap://a/b/c", "configmap://NAMESPACE/NAME"),
+        ("mode: MUTUAL, credentialName: configmap://a/roots", "authorities alone"),
+    ],
+)
+def test_authorities_in_config_maps(tls: str, says: str) -> None:
+    found = errors(validate(document("DestinationRule", f"{{host: a, trafficPolicy: {{tls: {{{tls}}}}}}}")))
+    assert [path for path, _ in found] == (["spec.trafficPolicy.tls.credentialName"] if says else [])
+    assert all(says in message for _, message in found)
+
+
 def test_https_servers_are_accepted() -> None:
     server = "{port: {number: 443, name: a, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}"
     assert validate(document("Gateway", f"{{servers: [{server}]}}")) == ()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from mizzen.api.base import Metadata
-from mizzen.scope.origination import secret_readers
+from mizzen.api.core import ConfigMap
+from mizzen.scope.origination import config_maps, secret_readers
 from mizzen.scope.resolve import outbound
 from mizzen.scope.snapshot import SecretReader, Snapshot, present
 from mizzen.scope.view import Proxy, outbound_view
@@ -71,6 +73,21 @@ def test_the_service_account_must_be_allowed_to_read_secrets(whole: Snapshot) ->
 
 def test_authorities_are_no_secret() -> None:
     assert refusal(mesh(rule(mode="SIMPLE"), client={"names": ["us"], "roots": True})) == ""
+
+
+def test_authorities_come_out_of_a_config_map_for_anybody() -> None:
+    rules = rule(selector="", mode="SIMPLE").replace("client", "configmap://default/roots")
+    (roots,) = outbound(
+        mesh(rule(mode="SIMPLE"), client={"names": ["us"], "roots": True}), outbound_view(mesh(rule()), SLEEP)
+    ).credentials
+    there = ConfigMap(metadata=Metadata(name="roots", namespace="default"), data={"ca.crt": roots.roots})
+    whole = mesh(rules)
+    assert config_maps(whole) == {("default", "roots")}
+    assert "default/roots is not there" in refusal(whole)
+    assert refusal(whole.apply(present(there))) == ""
+    assert "holds no authority" in refusal(whole.apply(present(replace(there, data={"x": "y"}))))
+    elsewhere = mesh(rules.replace("configmap://default", "configmap://other"))
+    assert "of the rule's own namespace" in refusal(elsewhere)
 
 
 def test_without_a_selector_no_sidecar_gets_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeAlias
 
 from mizzen.api.legality.finding import Finding, Findings, warning
@@ -174,9 +175,7 @@ def _client_tls(path: str, tls: ClientTLSSettings | None) -> Findings:
     if tls is None:
         return
     if tls.credential_name.startswith("configmap://"):
-        yield Finding(
-            f"{path}.credentialName", "authorities are not read from ConfigMaps; put ca.crt into a Secret NAME-cacert"
-        )
+        yield from _authorities_in_a_config_map(f"{path}.credentialName", tls)
     if tls.insecure_skip_verify:
         yield from _unverified(path, tls)
     if tls.mode in ("SIMPLE", "MUTUAL") and tls.credential_name:
@@ -186,6 +185,13 @@ def _client_tls(path: str, tls: ClientTLSSettings | None) -> Findings:
         for name, value in (("clientCertificate", tls.client_certificate), ("privateKey", tls.private_key)):
             if not value:
                 yield Finding(f"{path}.{name}", f"MUTUAL needs credentialName, or {name}")
+
+
+def _authorities_in_a_config_map(path: str, tls: ClientTLSSettings) -> Findings:
+    if not re.fullmatch(r"configmap://[^/]+/[^/]+", tls.credential_name):
+        yield Finding(path, "write configmap://NAMESPACE/NAME, with the namespace of this object")
+    if tls.mode == "MUTUAL":
+        yield Finding(path, "a ConfigMap gives authorities alone, and MUTUAL needs a certificate: name a Secret")
 
 
 def _unverified(path: str, tls: ClientTLSSettings) -> Findings:
