@@ -39,7 +39,7 @@ def options_of(sets: tuple[str, ...], names: tuple[str, ...]) -> Options:
     for path, reason in without_effect(options.mesh_config):
         talk.warn(f"meshConfig.{path} is legal in Istio, but has no effect in this version: {reason}")
     for name in sorted(options.values.pilot.env.keys() - ISTIOD_VARIABLES):
-        talk.warn(f"values.pilot.env.{name} has no effect: istiod reads {' and '.join(sorted(ISTIOD_VARIABLES))}")
+        talk.warn(f"values.pilot.env.{name} has no effect: istiod reads {', '.join(sorted(ISTIOD_VARIABLES))}")
     return options
 
 
