@@ -313,6 +313,7 @@ async def test_what_sslyze_finds_at_a_gateway(tmp_path: Path, authority: Authori
         for version in ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1", "tls_1_2", "tls_1_3")
         for suite in found[f"{version}_cipher_suites"]["result"]["accepted_cipher_suites"]
     }
+    print("accepted:", ", ".join(sorted(accepted)))  # `./dev test-tls` shows it
     assert accepted and all("GCM" in name or "CHACHA20" in name for name in accepted), accepted
     assert all(name.startswith(("TLS_ECDHE_", "TLS_AES_", "TLS_CHACHA20_")) for name in accepted), accepted
     for version in ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1"):
