@@ -344,9 +344,11 @@ def test_what_is_taken_out_of_the_mesh_is_that_and_nothing_more(field: Field) ->
 
 
 def test_policies_hold_for_the_gateway_that_they_target(field: Field) -> None:
+    url = field.mesh.gateway()
+
     def asked(path: str, *headers: str) -> str:
         flags = [word for header in headers for word in ("-H", header)]
-        return field.mesh.outside("-o", "/dev/null", "-w", "%{http_code}", *flags, field.mesh.gateway() + path)
+        return field.mesh.outside("-o", "/dev/null", "-w", "%{http_code}", *flags, url + path)
 
     bad = "authorization: Bearer x.y.z"
     label = ("label", "pod", "-n", "istio-system", "-l", "istio=ingressgateway", "--overwrite")
