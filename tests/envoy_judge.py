@@ -179,16 +179,22 @@ def bootstrap(port: int) -> dict[str, Any]:
 
 @asynccontextmanager
 async def judge(
-    folder: Path, user: int | None = None, workload: KeyPair | None = None, admin: int | None = None
+    folder: Path,
+    user: int | None = None,
+    workload: KeyPair | None = None,
+    admin: int | None = None,
+    certified: bool = True,
 ) -> AsyncIterator[Judge]:
-    """Envoy writes its log to `folder`; as another user it has no place to write to, and none. `workload` is who it
-    is to others, at first; `Judge.secrets` can make it somebody else. `admin`: a port on the loopback."""
+    """Envoy writes its log to `folder`; as another user it has no place to write to, and none. `workload` is who it is
+    to others, at first; `Judge.secrets` can make it somebody else. Without `certified` it is nobody yet. `admin`: a
+    port on the loopback."""
     found, server = Judge(), grpc.aio.server()
     handler = grpc.stream_stream_rpc_method_handler(found.stream)
     service, method = METHOD.strip("/").split("/")
     discovery = grpc.method_handlers_generic_handler(service, {method: handler})
     server.add_generic_rpc_handlers([discovery, secret_service(found.secrets)])
-    found.secrets.publish((workload or Mesh().workload()).secrets())
+    if certified:
+        found.secrets.publish((workload or Mesh().workload()).secrets())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     page = {"admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}}} if admin else {}

@@ -339,3 +339,21 @@ async def test_certificates_of_the_mesh_serve_at_a_gateway_too(tmp_path: Path, a
         anybody = {"check_hostname": False, "verify_mode": ssl.CERT_NONE}
         assert await gate.get("a.org", certificate=certificate, **anybody) == "204"
         assert await gate.get("a.org", **anybody) == REFUSED
+
+
+async def test_nobody_is_let_in_before_there_are_certificates_to_check_against(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """2020-003."""
+    mesh = Mesh()
+    pair, certificate = mesh.workload("client"), tmp_path / "client.pem"
+    certificate.write_bytes(pair.chain + pair.key)
+    async with judge(tmp_path, certified=False) as envoy:
+        gate = Edge(envoy, authority)
+        await gate.serve(gateway("gw", "a.org", "mode: ISTIO_MUTUAL"))
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", gate.port)
+        envoy.secrets.publish(mesh.workload("in", "istio-system").secrets())
+        anybody = {"check_hostname": False, "verify_mode": ssl.CERT_NONE}
+        assert await gate.get("a.org", certificate=certificate, **anybody) == "204"
+        assert await gate.get("a.org", **anybody) == REFUSED
