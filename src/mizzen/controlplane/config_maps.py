@@ -55,8 +55,8 @@ class NamedConfigMaps:
 
     async def known(self) -> None:
         """Returns when all that were wanted at the call have been looked for."""
-        for place in self._wanted:
-            await self._followed[place].wait_synced()
+        for informer in list(self._followed.values()):
+            await informer.wait_synced()
 
     def _informer(self, place: Place) -> Informer:
         namespace, name = place
@@ -71,5 +71,7 @@ class NamedConfigMaps:
 
     def _observed(self, changes: Sequence[Observed]) -> None:
         for change in changes:
+            if change.key not in self._followed:
+                continue  # the last words of one that is not wanted any more
             gone = Change(ConfigMap, *change.key, None)
             self._tell(gone if change.new is None else present(convert(change.new, ConfigMap)))
