@@ -27,18 +27,15 @@ class NamedConfigMaps:
     def __init__(self, api: Api, tell: Callable[[Change], None]) -> None:
         self._api = api
         self._tell = tell
-        self._wanted: frozenset[Place] = frozenset()
         self._changed = asyncio.Event()
         self._followed: dict[Place, Informer] = {}
 
     def want(self, places: frozenset[Place]) -> None:
         elsewhere = frozenset(place for place in places if place[0] != SYSTEM_NAMESPACE)
-        if elsewhere != self._wanted:
-            for place in self._wanted - elsewhere:
-                self._forget(place)
-            for place in elsewhere - self._wanted:
-                self._followed[place] = self._informer(place)
-            self._wanted = elsewhere
+        for place in self._followed.keys() - elsewhere:
+            self._forget(place)
+        for place in elsewhere - self._followed.keys():
+            self._followed[place] = self._informer(place)
             self._changed.set()
 
     async def run(self) -> None:
@@ -68,6 +65,7 @@ class NamedConfigMaps:
     def _forget(self, place: Place) -> None:
         if self._followed.pop(place).get(*place) is not None:
             self._tell(Change(ConfigMap, *place, None))
+        self._changed.set()
 
     def _observed(self, changes: Sequence[Observed]) -> None:
         for change in changes:
