@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mizzen.embedded.box.broker import Wanted, ask
-from mizzen.embedded.box.network import GATEWAY
+from mizzen.embedded.box.network import GATEWAY, GATEWAY_IPV6
 from mizzen.embedded.node.events import Recorder
 from mizzen.embedded.node.splice import splice
 from mizzen.kube.api import JSON, WELL_KNOWN, Api
@@ -55,7 +55,8 @@ async def run_node_ports(api: Api, broker: Path, recorder: Recorder) -> None:
             for port in listening.keys() - wanted.keys():
                 listening.pop(port).cancel()
             for port in wanted.keys() - listening.keys():
-                listening[port] = group.create_task(_listen(broker, port, complaint(wanted[port])))
+                inside = _inside(wanted[port])
+                listening[port] = group.create_task(_listen(broker, inside, port, complaint(wanted[port])))
             for port, service in wanted_ports(services.objects.values(), "UDP").items():
                 if port not in told:
                     told.add(port)
@@ -64,7 +65,12 @@ async def run_node_ports(api: Api, broker: Path, recorder: Recorder) -> None:
                     )
 
 
-async def _listen(broker: Path, port: int, complain: Complaint) -> None:
+def _inside(service: JSON) -> str:
+    """Where its node ports answer within the box."""
+    return GATEWAY if "IPv4" in (service["spec"].get("ipFamilies") or ["IPv4"]) else GATEWAY_IPV6
+
+
+async def _listen(broker: Path, inside: str, port: int, complain: Complaint) -> None:
     while True:
         try:
             listener = await asyncio.to_thread(ask, broker, Wanted(op="listen", address=LISTEN, port=port))
@@ -72,14 +78,14 @@ async def _listen(broker: Path, port: int, complain: Complaint) -> None:
         except OSError as error:
             complain(f"node port {port} cannot be had on the machine: {error.strerror}")
             await asyncio.sleep(_RETRY)
-    async with await asyncio.start_server(lambda *pair: _relay(port, *pair), sock=listener) as server:
+    async with await asyncio.start_server(lambda *pair: _relay(inside, port, *pair), sock=listener) as server:
         await server.serve_forever()
 
 
-async def _relay(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _relay(inside: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One connection: from the machine to the Service's node port, as seen from within the box."""
     try:
-        inner_reader, inner_writer = await asyncio.open_connection(GATEWAY, port)
+        inner_reader, inner_writer = await asyncio.open_connection(inside, port)
     except OSError:
         writer.transport.abort()
         return
