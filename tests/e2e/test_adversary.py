@@ -235,7 +235,8 @@ def test_no_way_around_the_sidecar_from_the_machine(field: Field) -> None:
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
 def test_ipv6_is_served_and_guarded_as_ipv4_is(field: Field) -> None:
     mesh = field.mesh
-    mesh.apply(listed(service("both", ipFamilies=["IPv6", "IPv4"], ipFamilyPolicy="RequireDualStack")))
+    both = {"ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack", "type": "LoadBalancer"}
+    mesh.apply(listed(service("both", **both)))
     vip, old_vip = mesh.kubectl("get", "service", "both", "-o", "jsonpath={.spec.clusterIPs[*]}").split()
     server, client = (
         mesh.kubectl("get", "pod", name, "-o", "jsonpath={.status.podIPs[*].ip}").split()
@@ -254,6 +255,7 @@ def test_ipv6_is_served_and_guarded_as_ipv4_is(field: Field) -> None:
     assert field.python(_ECHO, vip).strip() == "ping"
     assert field.plain(8080, address=server[1]) == "" == field.plain(9000, "hello", server[1])
     assert field.plain(80, address=vip) == ""
+    assert len(from_machine(mesh)) == (2 if os.geteuid() == 0 else 1) and not any(from_machine(mesh))
     mesh.apply(_NOT_FROM.replace("ADDRESS", client[1]))
     mesh.in_force("authorizationpolicy/not-from")
     assert [status(field, host) for host in (*ways, "server")] == ["403", "403", "403", "200"]
@@ -261,6 +263,7 @@ def test_ipv6_is_served_and_guarded_as_ipv4_is(field: Field) -> None:
     field.mode("PERMISSIVE")
     eventually(lambda: field.plain(80, address=vip).startswith("HTTP/1.1 200"))
     assert field.plain(8080, address=server[1]).startswith("HTTP/1.1 200")
+    eventually(lambda: all(from_machine(mesh)))
     mesh.apply(_ONLY_CLIENT)
     eventually(lambda: field.plain(8080, address=server[1]) == "")
     assert field.plain(80, address=vip) == "" and [status(field, host) for host in ways] == ["200"] * 3
@@ -298,6 +301,14 @@ spec:
   podSelector: {matchLabels: {app: server}}
   ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
 """
+
+
+def from_machine(mesh: Mesh) -> list[bool]:
+    """Whether the Service answers the machine at its node port, by each address of its load balancer."""
+    found = mesh.get("service", "both")
+    port, ingress = found["spec"]["ports"][0]["nodePort"], found["status"]["loadBalancer"]["ingress"]
+    hosts = [f"[{one['ip']}]" if ":" in one["ip"] else one["ip"] for one in ingress]
+    return [mesh.succeeds("curl", "-g", "-sf", "-m", "2", f"http://{host}:{port}/") for host in hosts]
 
 
 def status(field: Field, host: str) -> str:

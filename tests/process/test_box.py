@@ -52,7 +52,7 @@ def interface_exists(name):
 
 def outside(address, port):
     """What the machine itself gets when it calls; 0 is success."""
-    with socket.socket() as client:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as client:
         client.settimeout(3)
         return client.connect_ex((address, port))
 
@@ -139,6 +139,8 @@ def test_start_finds_the_running_box_and_stop_leaves_nothing(paths):
     assert interface_exists(box.interface)
     assert paths.box.stat().st_mode & 0o077 == 0
     assert outside(box.address, 1) == errno.ECONNREFUSED
+    if socket.has_dualstack_ipv6():
+        assert outside(box.second_address, 1) == errno.ECONNREFUSED
     assert create.stop(paths)
     assert not create.stop(paths)
     assert_nothing_left(paths, mounts)

@@ -10,7 +10,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,14 @@ async def serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    box_address = _box_address(options.state)
-    pki = ensure_pki(options.state / "pki", _names(options, box_address))
+    box_addresses = _box_addresses(options.state)
+    pki = ensure_pki(options.state / "pki", _names(options, box_addresses))
     families = ("IPv4", "IPv6") if options.ipv6 else ("IPv4",)
     application = await open_application(options.state, pki, families=families)
     connections = Connections(application.relay.socket)
     server = HttpServer(application.core, application.authenticator, connections.connect)
     claims = ClusterPaths(options.state).claims
-    running = _controllers(application, pki, box_address, claims) if options.controllers else contextlib.nullcontext()
+    running = _controllers(application, pki, box_addresses, claims) if options.controllers else contextlib.nullcontext()
     try:
         async with running:
             sockets = _sockets(options)
@@ -93,19 +93,18 @@ def _spare_the_collector() -> None:
     gc.set_threshold(_ALLOCATIONS_PER_COLLECTION, 20, 20)
 
 
-def _names(options: argparse.Namespace, box_address: str | None) -> list[str]:
+def _names(options: argparse.Namespace, box_addresses: Sequence[str]) -> list[str]:
     """Under which names the certificate is good, besides those of every cluster."""
-    return [each for each in (*options.address, options.cluster_ip, box_address) if each]
+    return [each for each in (*options.address, options.cluster_ip, *box_addresses) if each]
 
 
-def _box_address(state: Path) -> str | None:
-    """What the host wrote into box.json before it let us start; None where there is no box."""
+def _box_addresses(state: Path) -> list[str]:
+    """What the host wrote into box.json before it let us start; none where there is no box."""
     try:
         box = msgspec.json.decode((state / "box.json").read_bytes(), type=dict[str, Any])
     except FileNotFoundError:
-        return None
-    address: str | None = box.get("address")
-    return address
+        return []
+    return [box[name] for name in ("address", "second_address") if box.get(name)]
 
 
 def _sockets(options: argparse.Namespace) -> list[socket.socket]:
@@ -133,7 +132,7 @@ def _listen(address: str, port: int) -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def _controllers(
-    application: Application, pki: Pki, box_address: str | None, claims: Path
+    application: Application, pki: Pki, box_addresses: Sequence[str], claims: Path
 ) -> AsyncIterator[None]:
     """The controllers run beside the server and stop before it."""
     from mizzen.embedded.controllers import Controllers
@@ -141,7 +140,7 @@ async def _controllers(
     controllers = Controllers(
         application.api,
         root_ca=pki.ca.read_text(),
-        load_balancer_address=box_address,
+        load_balancer_addresses=box_addresses,
         volume_folder=str(claims),
     )
     application.core.after_create = controllers.after_create

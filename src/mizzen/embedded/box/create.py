@@ -48,6 +48,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rootless: bool = False
     ipv6: bool = False
     """Pods and Services have IPv6 addresses beside those of IPv4."""
+    second_address: str = ""
+    """Of IPv6, beside `address`: empty without a link to the host, or where that has no IPv6."""
 
     @property
     def api_url(self) -> str:
@@ -152,7 +154,7 @@ def _make(paths: ClusterPaths, listener: socket.socket, *, bare: bool) -> Box:
         finally:
             # Closing our end without "go" ends the new pid 1, and the box with it.
             outside.wait()
-        ours.send(msgspec.json.encode(Go(address=box.address if box.interface else "")))
+        ours.send(msgspec.json.encode(Go(address=box.address if box.interface else "", ipv6=bool(box.second_address))))
     return box
 
 
@@ -205,7 +207,7 @@ def _expect_pid(control: socket.socket, paths: ClusterPaths) -> int:
 def _join(paths: ClusterPaths, pid: int, port: int, *, ipv6: bool) -> Box:
     """Connect the new box to the host and record it. An error leaves it to die for want of a "go"."""
     rootless = os.geteuid() != 0 or single_user()
-    uplink = None if rootless else network.join_host(pid, interface_name(paths))
+    uplink = None if rootless else network.join_host(pid, interface_name(paths), ipv6=ipv6)
     box = Box(
         pid=pid,
         start_time=start_time(pid),
@@ -216,6 +218,7 @@ def _join(paths: ClusterPaths, pid: int, port: int, *, ipv6: bool) -> Box:
         interface=uplink.interface if uplink else "",
         rootless=rootless,
         ipv6=ipv6,
+        second_address=network.second_address(uplink.address) if uplink and uplink.ipv6 else "",
     )
     _record(paths.box, box)
     return box

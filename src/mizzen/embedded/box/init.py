@@ -37,6 +37,8 @@ class Go(msgspec.Struct, frozen=True, kw_only=True):
     """The host's word to a new pid 1. `address` is empty where there is no link to the host (rootless)."""
 
     address: str = ""
+    ipv6: bool = False
+    """The link to the host has it, too."""
 
 
 @dataclass(slots=True)
@@ -212,9 +214,9 @@ def _wait_for_go(control: socket.socket) -> None:
     word = control.recv(4096)
     if not word:
         sys.exit("the host side of the start is gone")
-    address = msgspec.json.decode(word, type=Go).address
-    if address:
-        network.configure_uplink(address)
+    go = msgspec.json.decode(word, type=Go)
+    if go.address:
+        network.configure_uplink(go.address, ipv6=go.ipv6)
     control.close()
 
 

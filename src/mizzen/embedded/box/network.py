@@ -17,12 +17,15 @@ import ipaddress
 import platform
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from pyroute2 import IPRoute, NetlinkError
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 BRIDGE = "mizzen0"
 GATEWAY = "10.244.0.1"
@@ -39,6 +42,7 @@ _BRIDGE_FILTER = "net/bridge/bridge-nf-call-"
 
 LINKS = ipaddress.IPv4Network("10.245.0.0/16")
 """Where the /30 networks between host and boxes are taken from."""
+LINKS_IPV6 = ipaddress.IPv6Network("fd00:10:245::/112")
 
 _IPV6 = "net/ipv6/conf"
 _NODAD = 0x02
@@ -54,6 +58,8 @@ class Uplink:
     interface: str
     host_address: str
     address: str
+    ipv6: bool
+    """Both ends have second addresses."""
 
 
 def write_sysctl(name: str, value: str) -> None:
@@ -81,14 +87,16 @@ def mac(address: str) -> str:
 
 
 def second_address(address: str) -> str:
-    """The IPv6 address of the Pod with this IPv4 address."""
-    return str(PODS_IPV6[int(ipaddress.IPv4Address(address)) - int(PODS.network_address)])
+    """The IPv6 address of the Pod, or of the end of a link, with this IPv4 address."""
+    own = ipaddress.IPv4Address(address)
+    network, beside = (PODS, PODS_IPV6) if own in PODS else (LINKS, LINKS_IPV6)
+    return str(beside[int(own) - int(network.network_address)])
 
 
 def machine_has_ipv6() -> bool:
-    """Whether the kernel has IPv6 and nobody has switched it off in this process's network."""
-    switch = Path("/proc/sys", _IPV6, "all/disable_ipv6")
-    return switch.exists() and switch.read_text().strip() == "0"
+    """Whether the kernel has IPv6 and nobody has switched it off here, for interfaces that are there or new."""
+    switches = [Path("/proc/sys", _IPV6, each, "disable_ipv6") for each in ("all", "default")]
+    return all(each.exists() and each.read_text().strip() == "0" for each in switches)
 
 
 def prepare_box(*, ipv6: bool = False) -> None:
@@ -139,12 +147,20 @@ def ports_can_be_isolated() -> bool:
     return (int(major), int(minor.partition("-")[0])) >= (5, 3)
 
 
-def configure_uplink(address: str) -> None:
-    """Inside the box: the end that the host moved in gets its address."""
+def configure_uplink(address: str, *, ipv6: bool) -> None:
+    """Inside the box: the end that the host moved in gets its addresses."""
     with IPRoute() as route:
         uplink = _index(UPLINK)
         route.addr("add", index=uplink, address=address, prefixlen=30)
         route.link("set", index=uplink, state="up")
+        if ipv6:
+            _link_by_ipv6(route, uplink, address, str(ipaddress.IPv4Address(address) - 1))
+
+
+def _link_by_ipv6(route: IPRoute, interface: int, own: str, other: str) -> None:
+    """`own` and `other`: the IPv4 addresses of this end and of the other one."""
+    route.addr("add", index=interface, address=second_address(own), prefixlen=126, flags=_NODAD)
+    _know(route, second_address(other), mac(other), interface)
 
 
 def plug_in(address: str, box_namespace: int, port: str, *, ipv6: bool = False) -> None:
@@ -196,16 +212,28 @@ def attach(port: str, address: str = "") -> None:
             _know(route, second_address(address), mac(address), bridge)
 
 
-def join_host(pid: int, interface: str) -> Uplink:
-    """On the host: a veth pair into the network namespace of `pid`, on a /30 nothing else here uses. Raises OSError."""
+def join_host(pid: int, interface: str, *, ipv6: bool) -> Uplink:
+    """On the host: a veth pair into the network namespace of `pid`, on a /30 nothing else here uses. Raises OSError.
+
+    It has IPv6, if wanted, as far as this machine has, and nothing else here uses those addresses.
+    """
     leave_host(interface)
     with _one_at_a_time(), IPRoute() as route:
-        host_address, address = free_link(_used_networks(route))
-        route.link("add", ifname=interface, kind="veth", peer={"ifname": UPLINK, "net_ns_pid": pid})
+        used = _used_networks(route)
+        host_address, address = free_link([each for each in used if isinstance(each, ipaddress.IPv4Network)])
+        ipv6 = ipv6 and machine_has_ipv6() and _is_free(second_address(host_address), used)
+        peer = {"ifname": UPLINK, "net_ns_pid": pid, "address": mac(address)}
+        route.link("add", ifname=interface, kind="veth", address=mac(host_address), peer=peer)
         index = _index(interface)
         route.addr("add", index=index, address=host_address, prefixlen=30)
         route.link("set", index=index, state="up")
-    return Uplink(interface, host_address, address)
+        if ipv6:
+            _link_by_ipv6(route, index, host_address, address)
+    return Uplink(interface, host_address, address, ipv6)
+
+
+def _is_free(address: str, used: Iterable[Network]) -> bool:
+    return not any(ipaddress.ip_address(address) in network for network in used)
 
 
 def leave_host(interface: str) -> None:
@@ -228,17 +256,14 @@ def free_link(used: list[ipaddress.IPv4Network]) -> tuple[str, str]:
     raise OSError(f"no free /30 left in {LINKS} for the link to the cluster; routes of this machine cover it")
 
 
-def _used_networks(route: IPRoute) -> list[ipaddress.IPv4Network]:
-    """Where this machine's addresses and routes lead, the default route aside."""
-    addresses = [
-        (message.get_attr("IFA_ADDRESS"), message["prefixlen"]) for message in route.get_addr(family=socket.AF_INET)
-    ]
-    routes = [
-        (message.get_attr("RTA_DST"), message["dst_len"])
-        for message in route.get_routes(family=socket.AF_INET)
-        if message["dst_len"]
-    ]
-    return [ipaddress.IPv4Network(f"{address}/{length}", strict=False) for address, length in addresses + routes]
+def _used_networks(route: IPRoute) -> list[Network]:
+    """Where this machine's addresses and routes lead, the default routes aside."""
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        found += [(each.get_attr("IFA_ADDRESS"), each["prefixlen"]) for each in route.get_addr(family=family)]
+        routes = (each for each in route.get_routes(family=family) if each["dst_len"])
+        found += [(each.get_attr("RTA_DST"), each["dst_len"]) for each in routes]
+    return [ipaddress.ip_network(f"{address}/{length}", strict=False) for address, length in found]
 
 
 @contextmanager

@@ -34,10 +34,14 @@ def families(service: JSON) -> list[str]:
     return service["spec"].get("ipFamilies") or ["IPv4"]
 
 
+def family_of(address: str) -> str:
+    return "IPv6" if ":" in address else "IPv4"
+
+
 def address(pod: JSON, family: str) -> str | None:
     """The Pod's in this IP family."""
     every = [each["ip"] for each in status(pod).get("podIPs") or ()] or [status(pod).get("podIP")]
-    return next((each for each in every if each and (":" in each) == (family == "IPv6")), None)
+    return next((each for each in every if each and family_of(each) == family), None)
 
 
 def takes_part(pod: JSON, family: str) -> bool:

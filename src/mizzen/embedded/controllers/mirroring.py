@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mizzen.embedded.controllers.cluster import Cluster
-from mizzen.embedded.controllers.endpoints import MANAGED_BY, SERVICE_NAME
+from mizzen.embedded.controllers.endpoints import MANAGED_BY, SERVICE_NAME, family_of
 from mizzen.embedded.controllers.objects import is_deleting, labels_of, owner_reference
 from mizzen.embedded.controllers.worklist import Worklist
 from mizzen.kube.api import JSON, WELL_KNOWN
@@ -78,7 +78,7 @@ def _slice(endpoints: JSON, subset: JSON, family: str) -> JSON:
 
 
 def _of(family: str, addresses: Iterable[JSON] | None) -> list[JSON]:
-    return [each for each in addresses or () if (":" in each["ip"]) == (family == "IPv6")]
+    return [each for each in addresses or () if family_of(each["ip"]) == family]
 
 
 def _endpoint(address: JSON, ready: bool) -> JSON:

@@ -32,21 +32,21 @@ PATIENCE = 1.0
 
 
 class Controllers:
-    """`root_ca` (PEM) goes into every namespace; `load_balancer_address` is what LoadBalancer Services get, if any."""
+    """`root_ca` (PEM) goes into every namespace; `load_balancer_addresses` are what LoadBalancer Services get."""
 
     def __init__(
         self,
         api: Api,
         *,
         root_ca: str,
-        load_balancer_address: str | None,
+        load_balancer_addresses: Sequence[str],
         volume_folder: str = VOLUME_FOLDER,
     ) -> None:
         cluster = self._cluster = Cluster(api)
         self._deployments, self._replica_sets = Deployments(cluster), ReplicaSets(cluster)
         self._stateful_sets, self._daemon_sets = StatefulSets(cluster), DaemonSets(cluster)
         self._jobs, self._cron_jobs = Jobs(cluster), CronJobs(cluster)
-        self._services, self._mirrors = Services(cluster, load_balancer_address), Mirrors(cluster)
+        self._services, self._mirrors = Services(cluster, load_balancer_addresses), Mirrors(cluster)
         self._beginnings, self._endings = Beginnings(cluster, root_ca), Endings(cluster)
         self._volumes, self._leftovers = Volumes(cluster, volume_folder), Leftovers(cluster)
         self._ephemeral_volumes, self._claim_protection = EphemeralVolumes(cluster), ClaimProtection(cluster)
@@ -125,6 +125,6 @@ class Controllers:
         yield from (self._leftovers.work, self._disruptions.work, self._node_lifecycle.work)
 
 
-async def run(api: Api, *, root_ca: str, load_balancer_address: str | None) -> None:
+async def run(api: Api, *, root_ca: str, load_balancer_addresses: Sequence[str]) -> None:
     """Runs all controllers until cancelled."""
-    await Controllers(api, root_ca=root_ca, load_balancer_address=load_balancer_address).run()
+    await Controllers(api, root_ca=root_ca, load_balancer_addresses=load_balancer_addresses).run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from mizzen.embedded.controllers.cluster import Cluster
 from mizzen.embedded.controllers.endpoints import (
@@ -12,6 +12,7 @@ from mizzen.embedded.controllers.endpoints import (
     ZONE,
     endpoints_object,
     families,
+    family_of,
     is_selected,
     slices,
 )
@@ -25,11 +26,12 @@ ENDPOINTS, NODES = WELL_KNOWN.endpoints, WELL_KNOWN.nodes
 
 
 class Services:
-    """`load_balancer_address` is what Services of type LoadBalancer get; None leaves them pending."""
+    """`load_balancer_addresses` are what Services of type LoadBalancer get, as far as they have those IP families; none
+    leaves them pending."""
 
-    def __init__(self, cluster: Cluster, load_balancer_address: str | None) -> None:
+    def __init__(self, cluster: Cluster, load_balancer_addresses: Sequence[str]) -> None:
         self._cluster = cluster
-        self._address = load_balancer_address
+        self._addresses = load_balancer_addresses
         self.slices = Worklist("endpointslice", self.sync_slices)
         self.endpoints = Worklist("endpoints", self.sync_endpoints)
         self.load_balancers = Worklist("load balancer", self.sync_load_balancer)
@@ -113,9 +115,9 @@ class Services:
         if service is None or is_deleting(service):
             return None
         wanted: JSON = {}
-        balanced = service["spec"].get("type") == "LoadBalancer" and "IPv4" in families(service)
-        if balanced and self._address:  # which is one of IPv4: a Service of IPv6 alone does not answer there
-            wanted = {"ingress": [{"ip": self._address, "ipMode": "VIP"}]}
+        own = [address for address in self._addresses if family_of(address) in families(service)]
+        if service["spec"].get("type") == "LoadBalancer" and own:
+            wanted = {"ingress": [{"ip": address, "ipMode": "VIP"} for address in own]}
         if (status(service).get("loadBalancer") or {}) != wanted:
             await self._cluster.set_status(SERVICES, service, {**status(service), "loadBalancer": wanted})
         return None

@@ -221,8 +221,9 @@ def _parts(api: Api, init: InitClient, paths: ClusterPaths, box: Box) -> Parts:
 
 
 def host_ips(box: Box) -> tuple[str, ...]:
-    """The node's addresses as Pods see them: the link to the host as root, the bridge without one and for IPv6."""
-    return (box.address if box.interface else network.GATEWAY, *([network.GATEWAY_IPV6] if box.ipv6 else []))
+    """The node's addresses as Pods see them: the link to the host as root, the bridge without one."""
+    first = box.address if box.interface else network.GATEWAY
+    return (first, box.second_address or network.GATEWAY_IPV6) if box.ipv6 else (first,)
 
 
 def families(box: Box) -> Sequence[Family]:

@@ -25,6 +25,7 @@ from mizzen.embedded.box.network import (
     GATEWAY,
     GATEWAY_IPV6,
     LINKS,
+    LINKS_IPV6,
     PODS,
     PODS_IPV6,
     SERVICES,
@@ -44,7 +45,7 @@ _TABLE = "mizzen-egress"
 _AFTER_SERVICES = -90
 _SO_ORIGINAL_DST = 80
 _LISTENING = {4: GATEWAY, 6: GATEWAY_IPV6}
-_OWN = {4: (str(PODS), SERVICES, str(LINKS)), 6: (str(PODS_IPV6), SERVICES_IPV6)}
+_OWN = {4: (str(PODS), SERVICES, str(LINKS)), 6: (str(PODS_IPV6), SERVICES_IPV6, str(LINKS_IPV6))}
 """Networks of the cluster, by IP version."""
 _DIAL_LIMIT = 30.0
 _RESET = struct.pack("ii", 1, 0)

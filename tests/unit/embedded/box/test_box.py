@@ -117,3 +117,4 @@ def test_ip_families_that_are_none_are_refused():
 def test_the_second_address_of_a_pod_follows_from_its_first():
     assert network.second_address("10.244.1.2") == "fd00:10:244::102"
     assert network.mac("10.244.1.2") == "02:00:0a:f4:01:02"
+    assert network.second_address("10.245.0.6") == "fd00:10:245::6"

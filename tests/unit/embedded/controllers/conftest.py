@@ -54,7 +54,7 @@ class World:
     def __init__(self) -> None:
         self.api = MemoryApi()
         self.api.raw_answers = discovery()
-        self.controllers = Controllers(self.api, root_ca="PEM", load_balancer_address="192.0.2.1")
+        self.controllers = Controllers(self.api, root_ca="PEM", load_balancer_addresses=["192.0.2.1", "2001:db8::1"])
         self.will_be_ready: Callable[[kube.JSON], bool] = lambda pod: True
         self.confirms_deletion = True
         self._addresses = itertools.count(10)

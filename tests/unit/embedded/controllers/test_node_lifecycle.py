@@ -54,7 +54,7 @@ class Machine:
 @pytest.fixture
 async def machine() -> AsyncIterator[Machine]:
     made = Machine()
-    await registration.register(made.api, "192.0.2.1", "life")
+    await registration.register(made.api, ["192.0.2.1"], "life")
     await registration._renew(made.api)
     following = asyncio.create_task(made.cluster.run())
     await made.cluster.wait_synced()
@@ -93,12 +93,12 @@ async def test_who_speaks_again_is_ready_when_it_says_so(machine: Machine) -> No
     await registration._renew(machine.api)
     assert await machine.look() == 40
     assert await machine.taints() == [MINE, *UNREACHABLE], "a lease alone says nothing about Pods"
-    await registration._tell_again(machine.api, "192.0.2.1", "life")
+    await registration._tell_again(machine.api, ["192.0.2.1"], "life")
     await machine.look()
     assert await machine.taints() == [MINE]
     assert (await machine.conditions())["Ready"] == ("True", "KubeletReady")
     before = (await machine.node())["metadata"]["resourceVersion"]
-    await registration._tell_again(machine.api, "192.0.2.1", "life")
+    await registration._tell_again(machine.api, ["192.0.2.1"], "life")
     assert (await machine.node())["metadata"]["resourceVersion"] == before, "nothing to say"
 
 

@@ -161,6 +161,9 @@ async def test_load_balancer_address_comes_and_goes(world: World) -> None:
     assert world.one(SERVICES, "web")["status"]["loadBalancer"] == {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}
     await world.api.patch(SERVICES, "web", {"spec": {"type": "ClusterIP"}}, "shop")
     await world.until(lambda: world.one(SERVICES, "web")["status"]["loadBalancer"] == {})
+    await world.apply(SERVICES, service("both", type="LoadBalancer", ipFamilies=["IPv6", "IPv4"]))
+    given = world.one(SERVICES, "both")["status"]["loadBalancer"]["ingress"]
+    assert [each["ip"] for each in given] == ["192.0.2.1", "2001:db8::1"]
 
 
 def running(name: str, ready: bool = True) -> kube.JSON:
