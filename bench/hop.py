@@ -21,10 +21,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median
+from urllib.parse import urlsplit
 
 from measuring import Row, resident_megabytes, tell
 from private_cluster import Machine, machine
-from sidecars import ANSWER, APP, FORWARD, JSON, Load, Sidecar, deploy, envoy, load, static
+from sidecars import ANSWER, APP, FORWARD, JSON, Load, Sidecar, deploy, envoy, load, sequential, static
 
 from mizzen.ca.authority import join, new_key, new_root, private_key_pem, sign_workload, signing_request
 from mizzen.ca.spiffe import Identity
@@ -141,10 +142,23 @@ def compared(found: dict[str, list[Load]]) -> Iterator[Row]:
         yield Row(f"{name}: ratio of processor time", costs, "")
 
 
+def one_at_a_time(inside: int, ways: dict[str, Path], blocks: int) -> Iterator[Row]:
+    def end(way: Path) -> tuple[str, int, tuple[int, ...]]:
+        url = urlsplit(way.url)
+        return str(url.hostname), url.port or 80, way.proxies
+
+    found = sequential(inside, {name: end(way) for name, way in ways.items()}, blocks)
+    for name, cost in found.items():
+        yield Row(f"{name}: processor time, one request at a time", cost, "µs")
+    for name, (ours, least, _) in COMPARED.items():
+        yield Row(f"{name}: ratio of processor time, one request at a time", found[least] / found[ours], "")
+
+
 def measured(own: Machine, asked: argparse.Namespace) -> list[Row]:
     own.mizzen("up", "--set", f"profile={asked.profile}")
     pods = asyncio.run(prepare(own, asked.workers))
     with paths(pods) as ways:
+        alone = list(one_at_a_time(pods["client"].pid, ways, asked.blocks))
         found: dict[str, list[Load]] = {name: [] for name in ways}
         for number in range(asked.rounds + 1):
             for name, way in ways.items():
@@ -152,13 +166,14 @@ def measured(own: Machine, asked: argparse.Namespace) -> list[Row]:
                 if number:  # the first round warms up
                     found[name].append(one)
     resident = median(resident_megabytes(pod.pid) for pod in pods.values())
-    return [*compared(found), Row("resident memory of a sidecar", resident, "MB", 80)]
+    return [*compared(found), *alone, Row("resident memory of a sidecar", resident, "MB", 80)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=int, default=1)
+    parser.add_argument("--blocks", type=int, default=100, help="of 150 requests, one at a time, for each way")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1, help="of each Envoy")
     parser.add_argument("--profile", default="minimal", help="`demo` logs every request")

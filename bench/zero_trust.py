@@ -28,7 +28,7 @@ from authorization_policies import cold_translation, edits, for_bystanders, poli
 from hop import prepare, served
 from measuring import PYTHON, ROOT, Row, percentile, spread, tell
 from private_cluster import Machine, machine
-from sidecars import APP, JSON, Load, Sidecar, load, paced
+from sidecars import APP, JSON, Load, Sidecar, load, paced, sequential
 
 from mizzen.controlplane.watching import MESH_KINDS
 from mizzen.embedded.box.kernel import CLONE_NEWNET, setns
@@ -111,6 +111,14 @@ def throughput(pods: dict[str, Sidecar], asked: argparse.Namespace) -> list[Row]
         Row(f"secured to plain: throughput (median of {len(pairs)} pairs)", ratio, "", 0.9, at_least=True),
         Row("secured to plain: processor time", median(plain.cpu / secured.cpu for secured, plain in pairs), ""),
     ]
+
+
+def one_at_a_time(pods: dict[str, Sidecar], blocks: int) -> Iterator[Row]:
+    client = pods["client"].pid
+    ways = {name: (pods[name].service, 80, (client, pods[name].pid)) for name in ("plain", "secured")}
+    found = sequential(client, ways, blocks)
+    yield from (Row(f"{name}: processor time, one request at a time", cost, "µs") for name, cost in found.items())
+    yield Row("secured to plain: processor time, one request at a time", found["plain"] / found["secured"], "")
 
 
 def latency(pods: dict[str, Sidecar], asked: argparse.Namespace) -> list[Row]:
@@ -197,7 +205,7 @@ def measured(own: Machine, asked: argparse.Namespace) -> list[Row]:
     with served(pods):
         probe = Probe(pods["client"].pid, pods["secured"].service)
         probe.until("/admin/x", 403)
-        rows = [*throughput(pods, asked), *latency(pods, asked)]
+        rows = [*throughput(pods, asked), *one_at_a_time(pods, asked.blocks), *latency(pods, asked)]
         rows += asyncio.run(certificates(own, pods["client"], asked.certificates))
         asyncio.run(create_policies(own, list(for_bystanders(996))))
         return [*rows, *asyncio.run(edits_in_force(own, pods, asked.edits))]
@@ -207,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=int, default=1)
+    parser.add_argument("--blocks", type=int, default=100, help="of 150 requests, one at a time, for each way")
     parser.add_argument("--connections", type=int, default=16, help="for throughput")
     parser.add_argument("--workers", type=int, default=1, help="of each Envoy")
     parser.add_argument("--rate", type=int, default=300, help="requests per second, for latency")
