@@ -231,7 +231,7 @@ class DeltaSession:
             return sent  # so end almost all acknowledgements
         for url in self._order:
             state = self._types[url]
-            if state.due and not self._held_back(url):
+            if (state.pending or state.first_answer_due) and not state.in_flight and not self._held_back(url):
                 sent += self._send(url, state)
                 if url == CLUSTER:
                     self._warm(state)

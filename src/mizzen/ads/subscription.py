@@ -46,11 +46,6 @@ class Subscription:
         return not self.in_flight and not self.pending
 
     @property
-    def due(self) -> bool:
-        """Whether there may be something to send that need not wait for an answer of this type."""
-        return bool(self.pending or self.first_answer_due) and not self.in_flight
-
-    @property
     def under_way(self) -> frozenset[str]:
         """Names of what was sent and not answered, without removals."""
         sent = self.in_flight.values()
