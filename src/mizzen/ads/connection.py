@@ -16,9 +16,9 @@ from mizzen.ads.tls import peer_uris
 
 log = logging.getLogger(__name__)
 
-_BUFFERED = 0
+_BUFFERED = 1 << 14
 """Bytes, encrypted, that may wait beside what the socket takes; what else a peer is to be sent is shared with others.
-With none, uvloop writes at once, and the first peers of a push read while the last ones are still written to."""
+What is smaller goes out when all have been told: written at once, it wakes up who reads and costs a tenth more."""
 
 Serve = Callable[[str, Call, tuple[str, ...]], Served | None]
 """Path, call, and the URI names of the peer's certificate -> who serves it, or None for a method that is not there."""
