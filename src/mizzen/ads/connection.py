@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _BUFFERED = 1 << 14
 """Bytes, encrypted, that may wait beside what the socket takes; what else a peer is to be sent is shared with others.
-What is smaller goes out when all have been told: written at once, it wakes up who reads and costs a tenth more."""
+What is smaller goes out when all have been told: to wake up each peer in between takes more of our time."""
 
 Serve = Callable[[str, Call, tuple[str, ...]], Served | None]
 """Path, call, and the URI names of the peer's certificate -> who serves it, or None for a method that is not there."""
