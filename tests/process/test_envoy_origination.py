@@ -285,7 +285,7 @@ endpoints: [{{addresses: [127.0.0.1], targetRef: {{kind: Pod, name: app-1}}}}]
 
 
 async def test_mesh_tls_is_passed_on_to_whom_its_sni_names(tmp_path: Path, authority: Authority) -> None:
-    """Which certificate is shown says where the TLS ended: at the server, not at the gateway."""
+    """Which certificate is shown says where the TLS ended: at the server, not at the gateway. 2021-006."""
     name = "outbound_.80_._.app.default.svc.cluster.local"
     async with server(authority.file(name), alpn="istio") as port, edge(tmp_path, authority) as gate:
         meshed = pod(port, "security.istio.io/tlsMode: istio")

@@ -140,6 +140,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("settings, given, says", UNUSABLE.values(), ids=UNUSABLE.keys())
 def test_secrets_that_cannot_be_used_are_told(settings: str, given: str, says: str) -> None:
+    """The first is ISTIO-SECURITY-2021-007."""
     scope = gateway(world(SERVICES + secure(settings) + given), VIEW)
     assert [[tls.refused for tls in one.tls] for one in scope.servers] == [[True]]
     assert scope.credentials == () and says in scope.problems[0].message
