@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import socket
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import clusters
 from kubectl_stories import Client, Stage, Story, clients, load
-from mizzen.embedded import cluster, images
-from mizzen.embedded.paths import cluster_paths
 
 CLIENTS = clients()
 STORIES = [story for story in load(Path(__file__).parent / "stories") if story.needs == "node"]
@@ -24,26 +22,14 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not CLIENTS, reason="no kubectl on PATH nor in MIZZEN_KUBECTLS"),
 ]
-NAME = "stories"
-IMAGES = {
-    "shell:*": images.Command(entrypoint=["sh"]),
-    "web:*": images.Command(entrypoint=["python3", "-m", "http.server"], args=["8080"]),
-}
 
 
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("c")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(folder))
         patch.setenv("MIZZEN_IP_FAMILIES", "IPv4")  # a cluster of one family; those of `tests/e2e` have both
-        paths = cluster_paths(NAME)
-        images.save(paths.images, IMAGES)
-        try:
-            asyncio.run(cluster.start(NAME, user_kubeconfig=folder / "kubeconfig"))
+        with clusters.running("stories", tmp_path_factory.mktemp("c")) as paths:
             yield paths.kubeconfig
-        finally:
-            asyncio.run(cluster.delete(NAME))
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from pyroute2 import IPRoute
 
+from clusters import IMAGES
 from mizzen.embedded import cluster, images
 from mizzen.embedded.box import create
 from mizzen.embedded.box.cgroups import hierarchy
@@ -28,9 +29,6 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 NAME = "test"
-SHELL = images.Command(entrypoint=["sh"])
-PYTHON = images.Command(entrypoint=["python3"])
-WEB = images.Command(entrypoint=["python3", "-m", "http.server"], args=["8080"])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -40,7 +38,7 @@ async def api(tmp_path_factory):
     os.environ["XDG_STATE_HOME"] = str(folder)
     try:
         paths = cluster_paths(NAME)
-        images.save(paths.images, {"shell:*": SHELL, "web:*": WEB, "python:*": PYTHON})
+        images.save(paths.images, IMAGES)
         await cluster.start(NAME, user_kubeconfig=folder / "kubeconfig")
         async with HttpApi.from_kubeconfig(paths.kubeconfig) as found:
             yield found
