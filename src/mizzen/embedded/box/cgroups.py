@@ -61,6 +61,9 @@ class Hierarchy:
 def _settings(controller: str, limits: Limits) -> Iterator[tuple[str, str]]:
     if limits.memory is not None and controller in ("", "memory"):
         yield ("memory.limit_in_bytes" if controller else "memory.max"), str(limits.memory)
+        if not controller:
+            # All of the container, as on a kubelet: what is left after one of its processes was killed rarely works.
+            yield "memory.oom.group", "1"
     if limits.cpu is not None and controller in ("", "cpu"):
         quota = max(int(limits.cpu * PERIOD), 1000)
         if controller:

@@ -9,6 +9,7 @@ def test_version_two(tmp_path):
     group = found.make("uid/web/0", Limits(memory=1024, cpu=0.5))
     top = next(tmp_path.glob("mizzen-*"))
     assert (top / "uid/web/0/memory.max").read_text() == "1024"
+    assert (top / "uid/web/0/memory.oom.group").read_text() == "1"
     assert (top / "uid/web/0/cpu.max").read_text() == "50000 100000"
     for folder in (top, top / "uid", top / "uid/web"):
         assert (folder / "cgroup.subtree_control").read_text() == "+cpu +memory"
