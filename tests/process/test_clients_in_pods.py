@@ -176,3 +176,12 @@ def test_lightkube(kubeconfig: Path) -> None:
     client = lightkube.Client(config=lightkube.KubeConfig.from_file(str(kubeconfig)), namespace="default")
     client.wait(Pod, "web", for_conditions=["Ready"])
     assert next(iter(client.log("web", container="hears", follow=True))) == "ready\n"
+    done = client.exec(
+        "web",
+        container="web",
+        command=["sh", "-c", "cat; echo err >&2; exit 3"],
+        stdin="in\n",
+        stdout=True,
+        stderr=True,
+    )
+    assert (done.stdout, done.stderr, done.exit_code) == ("in\n", "err\n", 3)

@@ -108,7 +108,7 @@ class NodeServer:
     async def port_forward(self, request: web.Request) -> web.StreamResponse:
         worker = self._worker(request)
         port = request.query.get("port", "")
-        if not port.isdigit() or not worker.facts.address:
+        if not (port.isdecimal() and 0 < int(port) < 65536) or not worker.facts.address:
             raise web.HTTPBadRequest(text="port-forward needs ?port=N and a Pod that has an address")
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)

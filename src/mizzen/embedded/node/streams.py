@@ -13,7 +13,9 @@ import termios
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
+import msgspec
 from aiohttp import WSMsgType, web
 
 from mizzen.embedded.box.kernel import setns
@@ -28,6 +30,16 @@ PROTOCOL = "v5.channel.k8s.io"
 STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _CHUNK = 32768
 _SUCCESS: dict[str, object] = {"metadata": {}, "status": "Success"}
+
+
+_Cells: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+
+
+class _Size(msgspec.Struct, frozen=True, rename="pascal"):
+    """Of a terminal, as clients tell it."""
+
+    width: _Cells = 0
+    height: _Cells = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +118,16 @@ async def _take_input(socket: web.WebSocketResponse, stdio: Stdio, end_input: Ca
         if channel == STDIN:
             await _write_all(stdio, data)
         elif channel == RESIZE and "tty" in stdio.near:
-            size = json.loads(data)
-            packed = struct.pack("HHHH", size.get("Height", 0), size.get("Width", 0), 0, 0)
-            fcntl.ioctl(stdio.near["tty"], termios.TIOCSWINSZ, packed)
+            _resize(stdio.near["tty"], data)
         elif channel == CLOSE and data[:1] == bytes([STDIN]):
             await end_input()
+
+
+def _resize(terminal: int, document: bytes) -> None:
+    """A size that makes no sense changes nothing."""
+    with contextlib.suppress(ValueError, msgspec.MsgspecError):
+        size = msgspec.json.decode(document, type=_Size)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", size.height, size.width, 0, 0))
 
 
 async def _write_all(stdio: Stdio, data: bytes) -> None:
