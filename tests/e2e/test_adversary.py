@@ -200,6 +200,11 @@ def listening_in_box(mesh: Mesh) -> Iterator[tuple[str, str, int]]:
     yield "udp DNS", "10.96.0.10", 53
 
 
+def is_ours(name: str, port: str) -> bool:
+    """Not Envoy, which answers 503 where what it passes on is not taken."""
+    return name.startswith(("istiod", "box", "udp")) or port in ("15020", "15021")
+
+
 def test_random_bytes_at_any_port_do_no_harm(field: Field) -> None:
     mesh = field.mesh
     pods = [(f"{one.pod} {one.port}", one.address, one.port) for one in sorted(set(listening(mesh)))]
@@ -208,8 +213,8 @@ def test_random_bytes_at_any_port_do_no_harm(field: Field) -> None:
     daemons = [mesh.daemon(f"mizzen.embedded.{name}") for name in ("apiserver", "node")]
     with mesh.running("get", "configmaps", "-w", "-o", "name") as watch:
         answers = field.annoy(pods + box)
-        broken = {name: said for name, said in answers.items() if any(text.startswith("HTTP/1.1 5") for text in said)}
-        assert not {name for name in broken if not name.startswith(("server", "istio-ingressgateway"))}, broken
+        ours = {name: said for name, said in answers.items() if is_ours(*name.split()[:2])}
+        assert len(ours) > 15 and not [said for said in ours.items() if "HTTP/1.1 5" in "".join(said[1])], ours
         assert any(said for said in answers.values()), "somebody answered"
         mesh.kubectl("create", "configmap", "after-noise")
         assert watch.stdout and any("after-noise" in line for line in watch.stdout)
