@@ -160,7 +160,7 @@ class Live:
         """Probe until the verdict is another than before.
 
         A young container is asked more often than its period; failures then count once per period, or a slow start
-        would use up its `failureThreshold` too soon.
+        would use up its `failureThreshold` too soon. Successes that are to be several come once per period.
         """
         plan, before, counts_from = schedule(probe), verdict.value, 0.0
         while True:
@@ -173,7 +173,7 @@ class Live:
                 self._note(kind, outcome)
             if verdict.value is not None and verdict.value != before:
                 return verdict.value
-            await asyncio.sleep(next_delay(kind, plan, self._age(), verdict.value is True))
+            await asyncio.sleep(next_delay(kind, plan, self._age(), verdict.value is True or outcome.ok))
 
     def _age(self) -> float:
         return time.time() - self.started_at

@@ -200,11 +200,27 @@ class LogReader:
 
 def present_lines(path: Path, tail: int | None) -> Iterator[bytes]:
     """The lines there are, rotated files first; with `tail` only the last so many whole lines."""
-    files = [path.with_name(f"{path.name}.{number}") for number in range(KEPT_FILES, 0, -1)]
-    lines = (line for file in (*files, path) if file.exists() for line in _lines_of(file))
+    lines = (line for file in _files(path) for line in _lines_of(file))
     if tail is None:
         return lines
     return iter(deque(lines, maxlen=tail)) if tail else iter(())
+
+
+def _files(path: Path) -> list[Path]:
+    """Those of the log that exist, the oldest first."""
+    rotated = [path.with_name(f"{path.name}.{number}") for number in range(KEPT_FILES, 0, -1)]
+    return [file for file in (*rotated, path) if file.exists()]
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+
+
+def _successor(file: BinaryIO, path: Path) -> Path:
+    """The file that was written after `file`; the oldest one if `file` has been removed."""
+    files = _files(path)
+    place = next((number for number, each in enumerate(files) if _is_at(each, file)), -1)
+    return files[min(place + 1, len(files) - 1)]
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:
@@ -230,20 +246,24 @@ async def read(path: Path, live: LogFile | None, query: LogQuery) -> AsyncIterat
 
 
 async def _followed(file: BinaryIO, path: Path, position: int, live: LogFile) -> AsyncIterator[bytes]:
-    """Lines written after `position`. A rotation is noticed by the file at `path` being another."""
+    """Lines written after `position`. A rotation is noticed by the file at `path` being another.
+
+    Who reads slowly may be several files behind; what has been removed meanwhile is lost to them.
+    """
     rest = b""
     with contextlib.ExitStack() as later_file:
         file.seek(position)
         while True:
             news, over = live.news, live.closed
             # Asked before reading: a file that has been rotated away gets no more lines.
-            rotated = path.stat().st_ino != os.fstat(file.fileno()).st_ino
+            rotated = not _is_at(path, file)
             *lines, rest = (rest + file.read()).split(b"\n")
             for line in lines:
                 yield line + b"\n"
             if rotated:
+                successor = _successor(file, path)
                 later_file.close()
-                file = later_file.enter_context(path.open("rb"))
+                file = later_file.enter_context(successor.open("rb"))
             elif over:
                 return
             else:

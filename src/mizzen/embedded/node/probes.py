@@ -13,7 +13,9 @@ from typing import Literal, TypeAlias
 
 import aiohttp
 import grpc.aio
+from google.protobuf.message import DecodeError
 
+from mizzen.ca.messages import message_classes
 from mizzen.kube.api import JSON
 
 Exec: TypeAlias = Callable[[Sequence[str], float], Awaitable[tuple[int, str]]]
@@ -22,6 +24,12 @@ Kind: TypeAlias = Literal["startup", "liveness", "readiness"]
 
 SHORTEST_PERIOD = 0.1
 _BODY_SHOWN = 1024
+_HEALTH = message_classes(
+    "node.grpc.health.v1",
+    {"HealthCheckRequest": {"service": (1, "string")}, "HealthCheckResponse": {"status": (1, "int32")}},
+)
+_SERVING_STATUS = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
+"""https://github.com/grpc/grpc/blob/master/doc/health-checking.md"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +157,16 @@ async def _tcp(host: str, port: int) -> Outcome:
 
 
 async def _grpc(address: str, port: int, service: str) -> Outcome:
-    """grpc.health.v1.Health/Check, whose two messages are small enough to write by hand."""
-    name = service.encode()
-    request = b"\x0a" + bytes([len(name)]) + name if name else b""
+    request = _HEALTH["HealthCheckRequest"](service=service).SerializeToString()
     async with grpc.aio.insecure_channel(f"{address}:{port}") as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         try:
             answer: bytes = await check(request)
         except grpc.aio.AioRpcError as error:
             return Outcome(False, f"service unhealthy: {error.code().name} {error.details()}")
-    serving = answer == b"\x08\x01"
-    return Outcome(serving, "" if serving else f'service unhealthy (responded with "{answer.hex()}")')
+    try:
+        status = _HEALTH["HealthCheckResponse"].FromString(answer).status
+    except DecodeError as error:
+        return Outcome(False, f"service unhealthy: {error}")
+    name = _SERVING_STATUS.get(status, str(status))
+    return Outcome(name == "SERVING", "" if name == "SERVING" else f'service unhealthy (responded with "{name}")')

@@ -251,10 +251,17 @@ class Starter:
 
     def _message(self, live: Live, exit: Exit) -> str:
         path = self._worker.sandbox.folder / "containers" / live.container["name"]
-        text = path.read_bytes()[:_MESSAGE_LIMIT].decode(errors="replace") if path.exists() else ""
+        text = _end_of(path, _MESSAGE_LIMIT).decode(errors="replace") if path.exists() else ""
         policy = live.container.get("terminationMessagePolicy")
         if text or exit.code == 0 or policy != "FallbackToLogsOnError":
             return text
         reader = LogReader(LogQuery())
         lines = b"".join(reader.text(line) for line in present_lines(live.log.path, _FALLBACK_LINES))
         return lines[-_FALLBACK_LIMIT:].decode(errors="replace")
+
+
+def _end_of(path: Path, limit: int) -> bytes:
+    """The last bytes of a file, which may be as long as a container likes."""
+    with path.open("rb") as file:
+        file.seek(max(file.seek(0, 2) - limit, 0))
+        return file.read(limit)

@@ -71,3 +71,17 @@ async def test_rotation_loses_nothing_for_followers(tmp_path, monkeypatch):
     log.close()
     assert await asyncio.wait_for(reading, 2) == b"".join(lines)
     assert (tmp_path / "0.log.1").exists() and not (tmp_path / f"0.log.{logfiles.KEPT_FILES + 1}").exists()
+
+
+async def test_who_follows_slowly_misses_no_file_that_is_still_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(logfiles, "ROTATE_AT", 200)
+    log = LogFile(tmp_path / "0.log")
+    log.write("stdout", b"first\n")
+    chunks = read(log.path, log, LogQuery(follow=True))
+    assert await anext(chunks) == b"first\n"
+    lines = [f"line {number}\n".encode() for number in range(9)]
+    for line in lines:
+        log.write("stdout", line)
+    log.close()
+    assert (tmp_path / "0.log.2").exists(), "it was rotated twice while nobody read on"
+    assert b"".join([chunk async for chunk in chunks]) == b"".join(lines)
