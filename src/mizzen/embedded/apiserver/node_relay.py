@@ -130,8 +130,18 @@ def proxy_address(objects: Objects, target: Target) -> tuple[str, int]:
     address = (obj.get("status") or {}).get("podIP")
     if not address:
         raise errors.unavailable(f'address not allowed: pod "{name}" has no IP yet')
-    ports = [each["containerPort"] for c in obj["spec"]["containers"] for each in c.get("ports") or ()]
-    return address, int(port or next(iter(ports), 80))
+    return address, _pod_port(obj, port)
+
+
+def _pod_port(pod: JSON, port: str) -> int:
+    """By number or by the name of a container's port; without either, the first one. Raises 400."""
+    ports = [each for container in pod["spec"]["containers"] for each in container.get("ports") or ()]
+    if port.isdecimal() and 0 < int(port) < 65536:
+        return int(port)
+    named = [int(each["containerPort"]) for each in ports if port in ("", each.get("name"))]
+    if port and not named:
+        raise errors.bad_request(f'pod "{pod["metadata"]["name"]}" has no port "{port}"')
+    return next(iter(named), 80)
 
 
 def _service_address(store: Store, service: JSON, port: str) -> tuple[str, int]:

@@ -23,10 +23,12 @@ T = TypeVar("T")
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`source` (a path in the box) appears at `target` in the container. Without a source: a tmpfs of `size` bytes."""
+    """`source` (a path in the box) appears at `target` in the container, or what is at `sub_path` below it, from where
+    no link leads out of it. Without a source: a tmpfs of `size` bytes."""
 
     target: str
     source: str = ""
+    sub_path: str = ""
     read_only: bool = False
     size: int = 0
 

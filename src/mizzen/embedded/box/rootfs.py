@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mizzen.embedded.box import kernel
 from mizzen.embedded.box.messages import Mount
+from mizzen.embedded.box.subpath import open_beneath
 from mizzen.embedded.images import SYSTEM_FOLDERS
 
 _ETC = [
@@ -157,6 +158,13 @@ def _devices(stage: Path) -> None:
 
 
 def _mount(mount: Mount, stage: Path) -> None:
+    if mount.sub_path:
+        reached = open_beneath(Path(mount.source), mount.sub_path)
+        try:
+            _bind(Path(f"/proc/self/fd/{reached}"), stage, mount.target, read_only=mount.read_only)
+        finally:
+            os.close(reached)
+        return
     if mount.source:
         _bind(Path(mount.source), stage, mount.target, read_only=mount.read_only)
         return

@@ -6,7 +6,7 @@ https://kubernetes.io/docs/tasks/configure-pod-container/security-context/
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from mizzen.embedded.images import Command, Function, Image, invocation
 from mizzen.embedded.node import quantity
 from mizzen.embedded.node.environment import expand
 from mizzen.embedded.node.fields import Unresolved
+from mizzen.embedded.node.payload import is_payload
 from mizzen.kube.api import JSON
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -156,20 +157,27 @@ def hostname(pod: JSON) -> str:
 
 def mounts(pod: JSON, container: JSON, image: Image, sources: Mapping[str, str], env: Mapping[str, str]) -> list[Mount]:
     """Volume mounts and the image's folder. `sources`: volume → path on this machine. Raises Unresolved."""
-    result = [_mount(each, sources, env) for each in container.get("volumeMounts") or ()]
+    written_here = {volume["name"] for volume in pod["spec"].get("volumes") or () if is_payload(volume)}
+    result = [_mount(each, sources, env, written_here) for each in container.get("volumeMounts") or ()]
     if isinstance(image, Command) and image.workdir:
         result.append(Mount(source=image.workdir, target=image.workdir, read_only=True))
     return result
 
 
-def _mount(mount: JSON, sources: Mapping[str, str], env: Mapping[str, str]) -> Mount:
+def _mount(mount: JSON, sources: Mapping[str, str], env: Mapping[str, str], written_here: Set[str]) -> Mount:
+    """What the node writes (ConfigMaps, Secrets, tokens) it alone may change: as root it goes where links there lead."""
     if mount["name"] not in sources:
         raise Unresolved(f"volumeMount {mount['name']!r} names no volume of the Pod")
     sub_path = mount.get("subPath") or expand(mount.get("subPathExpr") or "", env)
-    source = posixpath.normpath(posixpath.join(sources[mount["name"]], sub_path))
     if sub_path.startswith("/") or ".." in sub_path.split("/"):
         raise Unresolved(f"subPath {sub_path!r} leads out of volume {mount['name']!r}")
-    return Mount(source=source, target=mount["mountPath"], read_only=bool(mount.get("readOnly")))
+    below = posixpath.normpath(sub_path) if sub_path else ""
+    return Mount(
+        source=sources[mount["name"]],
+        sub_path="" if below == "." else below,
+        target=mount["mountPath"],
+        read_only=bool(mount.get("readOnly")) or mount["name"] in written_here,
+    )
 
 
 def etc_mounts(files: PodFiles, container: JSON, termination_log: str) -> list[Mount]:

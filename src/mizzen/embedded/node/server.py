@@ -78,10 +78,11 @@ class NodeServer:
     async def logs(self, request: web.Request) -> web.StreamResponse:
         worker, name = self._worker(request), request.match_info["container"]
         path, live = _log_of(worker, name, previous=flag(request, "previous"))
+        query = _query(request)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
         with contextlib.suppress(ConnectionError):
-            async for chunk in logfiles.read(path, live, _query(request)):
+            async for chunk in logfiles.read(path, live, query):
                 await response.write(chunk)
             await response.write_eof()
         return response
@@ -139,9 +140,9 @@ def _query(request: web.Request) -> logfiles.LogQuery:
     try:
         since = None
         if seconds := query.get("sinceSeconds"):
-            since = time.time_ns() - int(seconds) * 10**9
+            since = max(time.time_ns() - int(seconds) * 10**9, 0)
         elif moment := query.get("sinceTime"):
-            since = int(datetime.fromisoformat(moment).timestamp() * 10**9)
+            since = max(int(datetime.fromisoformat(moment).timestamp() * 10**9), 0)
         return logfiles.LogQuery(
             follow=flag(request, "follow"),
             tail=int(query["tailLines"]) if "tailLines" in query else None,
@@ -149,5 +150,5 @@ def _query(request: web.Request) -> logfiles.LogQuery:
             timestamps=flag(request, "timestamps"),
             limit=int(query["limitBytes"]) if "limitBytes" in query else None,
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise web.HTTPBadRequest(text=str(error)) from error

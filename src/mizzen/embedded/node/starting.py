@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import stat
-from collections.abc import Mapping
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import msgspec
 from mizzen.embedded.box.cgroups import Limits
 from mizzen.embedded.box.messages import Exit, Mount, Process
 from mizzen.embedded.box.messages import Running as RunningProcess
+from mizzen.embedded.box.subpath import open_beneath
 from mizzen.embedded.images import Command, Image, program_folders
 from mizzen.embedded.node import container as containers
 from mizzen.embedded.node import payload
@@ -109,7 +110,7 @@ class Starter:
         env = environment(pod, container, Surroundings(sandbox.addresses, self._parts.capacity, source, services))
         sources = sandbox.sources()
         mounts = containers.mounts(pod, container, image, sources, env)
-        self._make_sub_paths(container, mounts, sources)
+        self._make_sub_paths(mounts)
         if isinstance(image, Command):
             own = [Mount(source=str(each), target=str(each), read_only=True) for each in program_folders(image)]
             mounts = [*own, *mounts]
@@ -163,14 +164,12 @@ class Starter:
                 message = f"hostPort {number} is not opened; a Service of type NodePort is called from the machine"
                 self._parts.recorder.warning(self._worker.pod, "HostPortNotOpened", message, container["name"])
 
-    def _make_sub_paths(self, container: JSON, mounts: list[Mount], volumes: Mapping[str, str]) -> None:
-        """A subPath that does not exist becomes a folder with the volume's own rights, as on a kubelet."""
-        for mount, spec in zip(mounts, container.get("volumeMounts") or (), strict=False):
-            source, volume = Path(mount.source), Path(volumes[spec["name"]])
-            missing = [each for each in (source, *source.parents) if each.is_relative_to(volume) and not each.exists()]
-            for folder in reversed(missing):
-                folder.mkdir()
-                folder.chmod(stat.S_IMODE(volume.stat().st_mode))
+    @staticmethod
+    def _make_sub_paths(mounts: Sequence[Mount]) -> None:
+        """A subPath that does not exist becomes a folder, as on a kubelet. Raises OSError."""
+        for mount in mounts:
+            if mount.sub_path:
+                os.close(open_beneath(Path(mount.source), mount.sub_path, make=True))
 
     def _termination_log(self, name: str) -> Path:
         path: Path = self._worker.sandbox.folder / "containers" / name

@@ -9,6 +9,7 @@ from mizzen.embedded.node.container import Machine, capabilities, hosts_file, mo
 from mizzen.embedded.node.fields import Unresolved
 
 WEB = Command(entrypoint=["python3", "-m", "http.server"], args=["80"], workdir="/srv/app", env={"MODE": "image"})
+POD_WITHOUT_VOLUMES = {"spec": {}}
 MACHINE = Machine(python_bin="/venv/bin", function_env={"MIZZEN_CAPTURE": "mark"})
 
 
@@ -76,19 +77,28 @@ def test_mounts():
             {"name": "v", "mountPath": "/mine", "subPathExpr": "$(NAME)"},
         ]
     }
-    assert mounts({}, container, WEB, {"v": "/state/v"}, {"NAME": "n"}) == [
+    assert mounts(POD_WITHOUT_VOLUMES, container, WEB, {"v": "/state/v"}, {"NAME": "n"}) == [
         Mount(source="/state/v", target="/data"),
-        Mount(source="/state/v/x/y", target="/data/one", read_only=True),
-        Mount(source="/state/v/n", target="/mine"),
+        Mount(source="/state/v", sub_path="x/y", target="/data/one", read_only=True),
+        Mount(source="/state/v", sub_path="n", target="/mine"),
         Mount(source="/srv/app", target="/srv/app", read_only=True),
     ]
+
+
+def test_what_the_node_writes_no_container_changes():
+    kinds = [{"configMap": {"name": "c"}}, {"secret": {"secretName": "s"}}, {"projected": {}}, {"downwardAPI": {}}]
+    volumes = [{"name": str(number), **kind} for number, kind in enumerate([*kinds, {"emptyDir": {}}])]
+    container = {"volumeMounts": [{"name": each["name"], "mountPath": f"/{each['name']}"} for each in volumes]}
+    sources = {each["name"]: f"/state/{each['name']}" for each in volumes}
+    made = mounts({"spec": {"volumes": volumes}}, container, WEB, sources, {})
+    assert [each.read_only for each in made[:5]] == [True] * 4 + [False]
 
 
 @pytest.mark.parametrize("path", ["../x", "a/../../b", "/etc"])
 def test_sub_paths_stay_inside(path):
     container = {"volumeMounts": [{"name": "v", "mountPath": "/data", "subPath": path}]}
     with pytest.raises(Unresolved, match="leads out"):
-        mounts({}, container, WEB, {"v": "/state/v"}, {})
+        mounts(POD_WITHOUT_VOLUMES, container, WEB, {"v": "/state/v"}, {})
 
 
 def test_hosts_and_resolver():
