@@ -165,7 +165,7 @@ def mounts(pod: JSON, container: JSON, image: Image, sources: Mapping[str, str],
 
 
 def _mount(mount: JSON, sources: Mapping[str, str], env: Mapping[str, str], written_here: Set[str]) -> Mount:
-    """What the node writes (ConfigMaps, Secrets, tokens) it alone may change: as root it goes where links there lead."""
+    """What the node writes (ConfigMaps, Secrets, tokens) it alone may change: it goes where links there lead."""
     if mount["name"] not in sources:
         raise Unresolved(f"volumeMount {mount['name']!r} names no volume of the Pod")
     sub_path = mount.get("subPath") or expand(mount.get("subPathExpr") or "", env)

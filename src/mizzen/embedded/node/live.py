@@ -204,4 +204,5 @@ class Live:
             return f"exit code {code}: {output.strip()}" if code else ""
         probe = {**hook, "timeoutSeconds": _HOOK_LIMIT}
         outcome = await self.parts.prober.attempt(probe, self.container, self.address, self.run)
-        return "" if outcome.ok else outcome.message or "failed"
+        # Unlike a probe, a hook has done its part once it was answered.
+        return "" if outcome.ok or outcome.answered else outcome.message or "failed"

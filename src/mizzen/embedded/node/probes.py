@@ -45,8 +45,11 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    """`answered`: over HTTP, with whatever status."""
+
     ok: bool
     message: str = ""
+    answered: bool = False
 
 
 def schedule(probe: JSON) -> Schedule:
@@ -145,9 +148,10 @@ class Prober:
             self._session = aiohttp.ClientSession(connector=connector)
         async with self._session.get(url, headers=headers, allow_redirects=False) as response:
             if 200 <= response.status < 400:
-                return Outcome(True)
+                return Outcome(True, answered=True)
             body = (await response.content.read(_BODY_SHOWN)).decode(errors="replace").strip()
-            return Outcome(False, f"HTTP probe failed with statuscode: {response.status} {body}".rstrip())
+            message = f"HTTP probe failed with statuscode: {response.status} {body}".rstrip()
+            return Outcome(False, message, answered=True)
 
 
 async def _tcp(host: str, port: int) -> Outcome:
