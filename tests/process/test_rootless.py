@@ -53,11 +53,18 @@ async def complaints(api, wanted):
 
 async def main():
     paths = cluster_paths("rootless")
-    images.save(paths.images, {"web:*": images.Command(entrypoint=["python3", "-m", "http.server", "8080"])})
+    everywhere = ["--bind", "::"] if socket.has_dualstack_ipv6() else []
+    web = images.Command(entrypoint=["python3", "-m", "http.server", "8080", *everywhere])
+    images.save(paths.images, {"web:*": web})
     started = await cluster.start("rootless", user_kubeconfig=paths.root / "user-kubeconfig")
     async with HttpApi.from_kubeconfig(paths.kubeconfig) as api:
         await api.create(WELL_KNOWN.pods, POD, "default")
         service = await api.create(WELL_KNOWN.services, SERVICE, "default")
+        ports = [service["spec"]["ports"][0]["nodePort"]]
+        if "IPv6" in started.ip_families:
+            six = {**SERVICE, "metadata": {"name": "six"}, "spec": {**SERVICE["spec"], "ipFamilies": ["IPv6"]}}
+            alone = await api.create(WELL_KNOWN.services, six, "default")
+            ports.append(alone["spec"]["ports"][0]["nodePort"])
         while True:
             status = (await api.get(WELL_KNOWN.pods, "web", "default"))["status"]
             if any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions") or ()):
@@ -68,8 +75,7 @@ async def main():
             number = other.getsockname()[1]
             await api.create(WELL_KNOWN.services, node_port("taken", nodePort=number), "default")
             told = await complaints(api, 2)
-    port = service["spec"]["ports"][0]["nodePort"]
-    found = {"rootless": started.rootless, "address": started.address, "port": port, "told": told}
+    found = {"rootless": started.rootless, "address": started.address, "ports": ports, "told": told}
     print(json.dumps(found), flush=True)
     sys.stdin.read()
     await cluster.delete("rootless")
@@ -110,9 +116,10 @@ def test_a_pod_answers_on_the_machines_loopback(tmp_path_factory):
             datagrams, taken = sorted(told["told"], key=lambda each: "UDP" not in each)
             assert "/UDP answers within the cluster only" in datagrams
             assert "cannot be had on the machine: listen 127.0.0.1:" in taken and "Address already in use" in taken
-            assert status_of(f"http://127.0.0.1:{told['port']}/") == 200
+            for port in told["ports"]:  # of a Service of IPv4, and of one of IPv6 where there is that
+                assert status_of(f"http://127.0.0.1:{port}/") == 200
         finally:
             owner.stdin.close()
             assert owner.wait(60) == 0
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"http://127.0.0.1:{told['port']}/", timeout=10)
+        urllib.request.urlopen(f"http://127.0.0.1:{told['ports'][0]}/", timeout=10)
