@@ -118,6 +118,11 @@ def bind(source: str | Path, target: str | Path, *, read_only: bool, devices: bo
     restrict(target, (_MOUNT_ATTR_RDONLY if read_only else 0) | (0 if devices else _MOUNT_ATTR_NODEV))
 
 
+def make_read_only(target: str | Path) -> None:
+    """A mount, and what is mounted below it."""
+    restrict(target, _MOUNT_ATTR_RDONLY)
+
+
 def restrict(target: str | Path, flags: int) -> None:
     """mount_setattr instead of a remount: it adds flags and so never clears the locked ones of a user namespace."""
     attributes = struct.pack("=QQQQ", flags, 0, 0, 0)

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mizzen.embedded.box import kernel
 from mizzen.embedded.box.messages import Mount
 from mizzen.embedded.box.subpath import open_beneath
@@ -106,11 +108,21 @@ def enter(stage: Path, shared: Sequence[Path], mounts: Sequence[Mount], *, read_
         _bind(folder, stage, str(folder), read_only=True)
     _devices(stage)
     kernel.mount("proc", stage / "proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    for mount in sorted(mounts, key=lambda mount: mount.target.count("/")):
-        _mount(mount, stage)
+    ordered = sorted(mounts, key=lambda mount: mount.target.count("/"))
+    for mount in ordered:
+        _mount(replace(mount, read_only=False), stage)
+        for nested in ordered:
+            if nested.target.startswith(mount.target.rstrip("/") + "/"):
+                _mount_point(stage, nested.target, folder=_is_folder(nested))
+        if mount.read_only:  # only now, for nobody could make the places of those that are mounted in it
+            kernel.make_read_only(_inside(stage, mount.target))
     kernel.pivot_root(stage)
     if read_only:
         _remount_root_read_only()
+
+
+def _is_folder(mount: Mount) -> bool:
+    return not mount.source or Path(mount.source, mount.sub_path).is_dir()
 
 
 def _lay_out(stage: Path) -> None:

@@ -139,7 +139,7 @@ def _switch(folder: Path, fresh: Path) -> None:
 
 
 def _link(folder: Path, names: set[str]) -> None:
-    visible = {entry.name for entry in folder.iterdir() if not entry.name.startswith("..")}
+    visible = {entry.name for entry in folder.iterdir() if entry.is_symlink() and not entry.name.startswith("..")}
     for name in visible - names:
         (folder / name).unlink()
     for name in names - visible:
