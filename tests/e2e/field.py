@@ -98,6 +98,38 @@ for thread in threads:
     thread.join()
 print(json.dumps(found))
 """
+# Random bytes to each of `targets`, [name, address, port]: as they are, and behind what makes a server listen on. Gives
+# the beginnings of what was answered, by name.
+NOISE = """
+import json, random, socket, sys, threading
+targets, found = json.load(sys.stdin), {}
+BEGINNINGS = (
+    b"", b"GET / HTTP/1.1\\r\\n", b"POST / HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: 9\\r\\n\\r\\n",
+    b"\\x16\\x03\\x01", b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n", b"\\x00\\x20\\x00\\x01\\x01\\x00\\x00\\x01",
+)
+def annoy(name, address, port):
+    chance, answers = random.Random(port), []
+    for beginning in BEGINNINGS * 2:
+        noise = beginning + chance.randbytes(chance.randint(1, 3000))
+        try:
+            if name.startswith("udp"):
+                with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+                    datagrams.sendto(noise[:1400], (address, port))
+            else:
+                with socket.create_connection((address, port), 2) as connection:
+                    connection.settimeout(0.2)
+                    connection.sendall(noise)
+                    answers.append(connection.recv(100).decode("latin-1"))
+        except OSError:
+            pass
+    found[name] = answers
+threads = [threading.Thread(target=annoy, args=target) for target in targets]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps(found))
+"""
 GATEWAY = """
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -300,6 +332,12 @@ class Field(NamedTuple):
         key = json.dumps((pair.key + pair.chain).decode())
         command = ("exec", "-i", "-n", "plain", "intruder", "--", "python3", "-c", INTRUDER, key)
         answers: dict[str, str] = json.loads(self.mesh.kubectl(*command, stdin=json.dumps({"calls": calls})))
+        return answers
+
+    def annoy(self, targets: Sequence[tuple[str, str, int]]) -> dict[str, list[str]]:
+        """Random bytes from the intruder's Pod, and what they were answered, by the target's name."""
+        command = ("exec", "-i", "-n", "plain", "intruder", "--", "python3", "-c", NOISE)
+        answers: dict[str, list[str]] = json.loads(self.mesh.kubectl(*command, stdin=json.dumps(targets)))
         return answers
 
     def plain(self, port: int, text: str = PLAIN["HTTP"], address: str = "") -> str:

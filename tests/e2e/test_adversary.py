@@ -189,6 +189,47 @@ def test_what_must_answer_in_plain_text_tells_no_secret_and_obeys_nobody(field: 
     )
 
 
+def listening_in_box(mesh: Mesh) -> Iterator[tuple[str, str, int]]:
+    """Where the API server, the node and its neighbours listen, for Pods to reach: DNS on UDP too."""
+    for row in Path(f"/proc/{mesh.box()}/net/tcp").read_text().splitlines()[1:]:
+        _, own, _, state, *_ = row.split()
+        address, port = own.split(":")
+        told = ".".join(str(part) for part in reversed(bytes.fromhex(address)))
+        if state == "0A":
+            yield f"box {told} {int(port, 16)}", "10.244.0.1" if told == "0.0.0.0" else told, int(port, 16)
+    yield "udp DNS", "10.96.0.10", 53
+
+
+def is_ours(name: str, port: str) -> bool:
+    """Not Envoy, which answers 503 where what it passes on is not taken."""
+    return name.startswith(("istiod", "box", "udp")) or port in ("15020", "15021")
+
+
+def test_random_bytes_at_any_port_do_no_harm(field: Field) -> None:
+    mesh = field.mesh
+    pods = [(f"{one.pod} {one.port}", one.address, one.port) for one in sorted(set(listening(mesh)))]
+    box = list(listening_in_box(mesh))
+    assert {port for _, _, port in box} >= {53, 443, 15901} and len(pods) > 20
+    daemons = [mesh.daemon(f"mizzen.embedded.{name}") for name in ("apiserver", "node")]
+    with mesh.running("get", "configmaps", "-w", "-o", "name") as watch:
+        answers = field.annoy(pods + box)
+        ours = {name: said for name, said in answers.items() if is_ours(*name.split()[:2])}
+        assert len(ours) > 15 and not [said for said in ours.items() if "HTTP/1.1 5" in "".join(said[1])], ours
+        assert any(said for said in answers.values()), "somebody answered"
+        mesh.kubectl("create", "configmap", "after-noise")
+        assert watch.stdout and any("after-noise" in line for line in watch.stdout)
+    assert daemons == [mesh.daemon(f"mizzen.embedded.{name}") for name in ("apiserver", "node")]
+    statuses = [
+        one for pod in mesh.get("pods", "", "default", "-A")["items"] for one in pod["status"]["containerStatuses"]
+    ]
+    assert not [one["name"] for one in statuses if one["restartCount"]]
+    complaints = [(name, text.partition(b"Traceback")[2][:3000]) for name, text in told(mesh) if b"Traceback" in text]
+    assert not complaints, complaints
+    assert mesh.curl("http://server/", source="pod/client")
+    assert mesh.outside(mesh.gateway())
+    eventually(mesh.in_sync)
+
+
 # Modes, and what is open while they change
 
 

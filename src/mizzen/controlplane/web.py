@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from mizzen.controlplane.admission import BadReview, answered
 
@@ -17,6 +19,14 @@ Page: TypeAlias = Callable[[Mapping[str, str]], tuple[str, str]]
 """Query to content type and text. Raises LookupError for what is not there."""
 
 _LARGEST_REVIEW = 8 << 20
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """What is no HTTP was answered 400: whoever sends it shall not fill the log with it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+logging.getLogger("aiohttp.server").addFilter(_is_ours)
 
 
 def webhook_app(answers: Mapping[str, Answer]) -> web.Application:
