@@ -95,10 +95,11 @@ def test_exec_in_one_call(core: Any) -> None:
 
 
 def test_exec_carries_standard_input(core: Any) -> None:
-    session = executed(core, "sh", "-c", "read line; echo $line; read line; echo $line", stdin=True)
+    session = executed(core, "sh", "-c", "read line; echo $line; read line; echo $line; read line", stdin=True)
     for line in ("one\n", "two\n"):
         session.write_stdin(line)
         assert session.readline_stdout(timeout=20) == line.strip()
+    session.write_stdin("that is all\n")  # what is said right before the end, this client reads only now and then
     session.run_forever(timeout=20)
     assert session.returncode == 0
 
