@@ -118,12 +118,13 @@ class Fleet:
 
     async def _known(self, kind: type[R], namespace: str, name: str) -> R | None:
         """The object, as soon as the snapshot has it; None if that takes too long."""
-        deadline = time.monotonic() + KNOWN_WITHIN
-        while (found := self.views.snapshot.get(kind, namespace, name)) is None:
-            try:
-                await asyncio.wait_for(self._moved.wait(), deadline - time.monotonic())
-            except TimeoutError:
-                break
+        try:
+            # Not `wait_for`: before Python 3.12 it begins to wait a moment later, and news of that moment is lost.
+            async with asyncio.timeout(KNOWN_WITHIN):
+                while (found := self.views.snapshot.get(kind, namespace, name)) is None:
+                    await self._moved.wait()
+        except TimeoutError:
+            return None
         return found
 
     @property
