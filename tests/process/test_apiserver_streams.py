@@ -104,6 +104,7 @@ class Node:
             elif channel == channels.RESIZE:
                 self.sizes.append(json.loads(data))
                 self.resized.set()
+        process.stdin.close()  # whoever is gone types no more
 
     async def forward(self, request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse(max_msg_size=0)
