@@ -321,7 +321,8 @@ def test_a_container_sees_its_own_processes_unless_the_pod_shares_them(node):
     proxy = Process(id="proxy", sandbox="pod", argv=["sleep", "1003"], env={"PATH": "/usr/bin:/bin"}, uid=1337)
     assert not node.ask("run", [null] * 3, process=proxy)[0].error
     os.close(null)
-    seen = node.output("alone", "ps", "axo", "pid,args")
+    settled = "until ps -p 1 -o args= | grep -qx 'sleep infinity'; do :; done"
+    seen = node.output("alone", "sh", "-c", f"{settled}; exec ps axo pid,args")
     assert [line.split()[1:] for line in seen.splitlines()[1:]] == [["sleep", "infinity"], ["ps", "axo", "pid,args"]]
     assert "sleep 1003" in node.output("inside", "ps", "axo", "args", join="proxy")
     assert "sleep 1003" not in node.output("together", "ps", "axo", "args", shares_pids=True)
