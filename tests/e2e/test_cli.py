@@ -97,13 +97,22 @@ def test_a_dry_run_changes_nothing(deployed: Mesh) -> None:
 def test_the_dashboard_ends_quietly_on_ctrl_c(deployed: Mesh) -> None:
     words = [*deployed.words, "dashboard", "envoy", "deploy/echo-v1", "--browser=false"]
     with subprocess.Popen(
-        words, env=deployed.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        words,
+        env=deployed.environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Whoever started the tests in the background had it ignored, and what is ignored stays so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        assert process.stdout and process.stderr
-        assert process.stdout.readline().startswith("http://localhost:")
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(20) == 0
-        assert process.stderr.read() == ""
+        try:
+            assert process.stdout and process.stderr
+            assert process.stdout.readline().startswith("http://localhost:")
+            os.kill(process.pid, signal.SIGINT)
+            assert process.wait(20) == 0
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
 
 
 def test_a_second_start_waits_for_pods_of_this_life(deployed: Mesh) -> None:
