@@ -48,8 +48,9 @@ def main() -> None:
     parser.add_argument("--server-first", metavar="GREETING", default="", help="a line to begin each connection with")
     options = parser.parse_args()
     traffic, stop = Traffic(), termination()
-    for port in options.ports.split(","):
-        server = _Server(int(port), options.prefix.encode(), options.server_first.encode(), traffic)
+    ports = [int(port) for port in options.ports.split(",")]
+    servers = [_Server(port, options.prefix.encode(), options.server_first.encode(), traffic) for port in ports]
+    for server in servers:
         threading.Thread(target=server.serve_forever, args=(None,), daemon=True).start()
         print(f"tcp-echo is listening on port {server.server_address[1]}", flush=True)
     stop.wait()
