@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import secrets
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
@@ -212,6 +214,8 @@ async def judge(
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Below the ports that the kernel gives to outgoing connections, so that none of them takes it before its user."""
+    while True:
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("0.0.0.0", 20_000 + secrets.randbelow(10_000)))
+            return int(found.getsockname()[1])
