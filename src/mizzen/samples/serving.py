@@ -247,17 +247,21 @@ class _Server(ThreadingHTTPServer):
 def serve(app: App, port: int, name: str) -> None:
     """Serves on all addresses until SIGTERM or SIGINT has been dealt with."""
     server = _Server(app, port, name)
-    stop = termination()
+    wait_for_the_end = termination()
     threading.Thread(target=server.serve_forever, args=(None,), daemon=True).start()
     print(f"{name} is listening on port {server.server_port}", flush=True)
-    stop.wait()
+    wait_for_the_end()
     server.traffic.drain()
     server.socket.close()
 
 
-def termination() -> threading.Event:
-    """Set by the first SIGTERM or SIGINT. For the main thread."""
-    stop = threading.Event()
+def termination() -> Callable[[], int]:
+    """What waits, in the main thread, for the next SIGTERM or SIGINT from now on, and says which it was."""
+    # Whoever waits for a lock misses a signal that comes just before, and an Event's own lock may be held by the very
+    # code that its handler interrupts. What the interpreter itself writes down of a signal can be read later.
+    told, written = os.pipe()
+    os.set_blocking(written, False)
+    signal.set_wakeup_fd(written)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+        signal.signal(number, lambda *_: None)
+    return lambda: os.read(told, 1)[0]

@@ -6,7 +6,8 @@ from mizzen.samples.serving import termination
 
 
 def main() -> None:
-    termination().wait()
+    wait_for_the_end = termination()
+    wait_for_the_end()
 
 
 if __name__ == "__main__":

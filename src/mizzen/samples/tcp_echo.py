@@ -47,13 +47,13 @@ def main() -> None:
     parser.add_argument("prefix", nargs="?", default="hello")
     parser.add_argument("--server-first", metavar="GREETING", default="", help="a line to begin each connection with")
     options = parser.parse_args()
-    traffic, stop = Traffic(), termination()
+    traffic, wait_for_the_end = Traffic(), termination()
     ports = [int(port) for port in options.ports.split(",")]
     servers = [_Server(port, options.prefix.encode(), options.server_first.encode(), traffic) for port in ports]
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(None,), daemon=True).start()
         print(f"tcp-echo is listening on port {server.server_address[1]}", flush=True)
-    stop.wait()
+    wait_for_the_end()
     traffic.drain()
 
 

@@ -311,12 +311,30 @@ def test_echo_by_grpc(started: list[Program]) -> None:
 
 def test_sleep_ends_at_once() -> None:
     process = subprocess.Popen([sys.executable, "-m", "mizzen.samples.sleep"])
-    while not catches_sigterm(process.pid):
-        assert process.poll() is None
-        time.sleep(0.01)
-    began = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == 0 and time.monotonic() - began < 0.5
+    try:
+        while not catches_sigterm(process.pid):
+            assert process.poll() is None
+            time.sleep(0.01)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0 and time.monotonic() - began < 0.5
+    finally:
+        process.kill()
+
+
+def test_the_end_is_heard_at_any_moment() -> None:
+    """Also while the program is just beginning to wait for it: 5,000 signals, at 1 to 100 microseconds."""
+    code = (
+        "import faulthandler, signal; from mizzen.samples.serving import termination\n"
+        "faulthandler.dump_traceback_later(20, exit=True)\n"
+        "wait = termination()\n"
+        "signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))\n"
+        "for number in range(5000):\n"
+        "    signal.setitimer(signal.ITIMER_REAL, (1 + number % 100) / 1e6)\n"
+        "    assert wait() == signal.SIGALRM\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40)
+    assert ended.returncode == 0, ended.stderr
 
 
 def catches_sigterm(pid: int) -> bool:

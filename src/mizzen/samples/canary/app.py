@@ -54,12 +54,11 @@ class Server(ThreadingHTTPServer):
 def main() -> None:
     App.version = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("VERSION", "1.0")
     port = int(sys.argv[2] if len(sys.argv) > 2 else os.environ.get("PORT", "80"))
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # also in the threads to come: it is waited for below
     server = Server(("0.0.0.0", port), App)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"my-app {App.version} is listening on port {server.server_port}", flush=True)
-    stop.wait()
+    signal.sigwait({signal.SIGTERM})
     App.ending = True
     App.last[0] = time.monotonic()
     while time.monotonic() - App.last[0] < QUIET_SECONDS:
