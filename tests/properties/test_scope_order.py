@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mizzen.api.base import Resource
-from mizzen.scope.model import GatewayView, OutboundScope, OutboundView
+from mizzen.scope.model import OutboundScope
 from mizzen.scope.references import findings
 from mizzen.scope.resolve import gateway, outbound
 from mizzen.scope.snapshot import Snapshot, absent, present
+from mizzen.scope.view import GatewayView, OutboundView
 from worlds import objects
 
 NAMESPACES = ("a", "b")

@@ -13,8 +13,8 @@ from mizzen.api.base import Resource
 from mizzen.controlplane.push import touched
 from mizzen.controlplane.views import Views
 from mizzen.envoy.resources import PUSH_ORDER
-from mizzen.scope.model import GatewayView, InboundView, OutboundView
 from mizzen.scope.snapshot import Change, Snapshot, absent, present
+from mizzen.scope.view import GatewayView, InboundView, OutboundView
 from scopes import Dice
 from worlds import objects
 

@@ -19,18 +19,9 @@ from mizzen.controlplane.push import Touched
 from mizzen.envoy.resources import ENDPOINTS, Resource, Resources
 from mizzen.scope import resolve
 from mizzen.scope.endpoints import endpoints_of
-from mizzen.scope.model import (
-    GatewayScope,
-    GatewayView,
-    InboundScope,
-    InboundView,
-    OutboundScope,
-    OutboundView,
-    Resolution,
-    Subset,
-)
+from mizzen.scope.model import GatewayScope, InboundScope, OutboundScope, Resolution, Subset
 from mizzen.scope.snapshot import Snapshot
-from mizzen.scope.view import Proxy, gateway_view, inbound_view, outbound_view
+from mizzen.scope.view import GatewayView, InboundView, OutboundView, Proxy, gateway_view, inbound_view, outbound_view
 from mizzen.xds import translate
 from mizzen.xds.endpoints import cluster_load_assignment
 

@@ -26,9 +26,6 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-logging.getLogger("aiohttp.server").addFilter(_is_ours)
-
-
 def webhook_app(answers: Mapping[str, Answer]) -> web.Application:
     """`answers` by path: `/inject`, `/validate`."""
     app = web.Application(client_max_size=_LARGEST_REVIEW)
@@ -83,6 +80,7 @@ def readiness_app(ready: Callable[[], str]) -> web.Application:
 
 async def serve(app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None) -> web.AppRunner:
     """Raises OSError when the address is taken. `cleanup()` of the result ends it."""
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, host, port, ssl_context=tls)

@@ -10,12 +10,13 @@ from mizzen.scope.destination_rules import Lookup, lookup, rulebook
 from mizzen.scope.drains import drain_mark
 from mizzen.scope.guards import guards
 from mizzen.scope.memo import Memo
-from mizzen.scope.model import Guards, Inbound, InboundScope, InboundView
+from mizzen.scope.model import Guards, Inbound, InboundScope
 from mizzen.scope.mtls import WorkloadModes, workload_modes
 from mizzen.scope.problems import problem
 from mizzen.scope.services import Catalog, MeshPort, MeshService, catalog
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.subsets import policy_in_force
+from mizzen.scope.view import InboundView
 
 
 def inbound(snapshot: Snapshot, view: InboundView) -> InboundScope:

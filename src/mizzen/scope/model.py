@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 from mizzen.api.authorization import AuthorizationPolicy, RequestAuthentication
 from mizzen.api.base import Model, Problem
-from mizzen.api.core import DEFAULT_ACCOUNT
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import (
     ConsistentHashLB,
@@ -383,37 +382,3 @@ class Endpoint(Model):
     """`istio` when the Pod has a sidecar that takes mesh mTLS."""
     workload: str = ""
     """`NAME;NAMESPACE;CANONICAL_NAME;CANONICAL_REVISION;CLUSTER`, Istio's endpoint metadata."""
-
-
-class OutboundView(Model, cache_hash=True):
-    """Who calls, reduced to what can change the answer."""
-
-    namespace: str
-    labels: tuple[tuple[str, str], ...] = ()
-    """Only the labels that some rule asks about (sourceLabels, DestinationRule workloadSelector); sorted."""
-    account: str = ""
-    """The Pod's service account, where certificates out of Secrets are at stake."""
-    ipv6: bool = False
-
-
-class InboundView(Model, cache_hash=True):
-    namespace: str
-    labels: tuple[tuple[str, str], ...]
-    """All labels of the Pod: they say which Services select it."""
-    container_ports: tuple[tuple[str, int], ...] = ()
-    """Named container ports, for targetPorts given by name."""
-    drained: str = ""
-    """What the Pod's annotation says (`drains.asked_of`)."""
-    ipv6: bool = False
-    foreign_certificates: bool = False
-
-
-class GatewayView(Model, cache_hash=True):
-    namespace: str
-    labels: tuple[tuple[str, str], ...]
-    account: str = DEFAULT_ACCOUNT
-    """The service account of the proxy's Pod."""
-    container_ports: tuple[tuple[str, int], ...] = ()
-    """Named container ports, for targetPorts given by name."""
-    drained: str = ""
-    ipv6: bool = False

@@ -21,12 +21,10 @@ from mizzen.scope.memo import Memo
 from mizzen.scope.model import (
     Fallthrough,
     GatewayScope,
-    GatewayView,
     Guards,
     Host,
     Outbound,
     OutboundScope,
-    OutboundView,
     Protocol,
     RouteTable,
     Subset,
@@ -38,6 +36,7 @@ from mizzen.scope.passing import passed_on
 from mizzen.scope.routes import ANYONE, AllRoutes, Client, Hashing, all_routes, mesh_routes
 from mizzen.scope.services import Catalog, MeshService, catalog, visible_services
 from mizzen.scope.snapshot import Snapshot, Table
+from mizzen.scope.view import GatewayView, OutboundView
 
 __all__ = ["gateway", "inbound", "outbound"]
 

@@ -8,7 +8,6 @@ from mizzen.api.base import Model
 from mizzen.api.core import DEFAULT_ACCOUNT, Pod
 from mizzen.scope.destination_rules import rulebook
 from mizzen.scope.drains import asked_of
-from mizzen.scope.model import GatewayView, InboundView, OutboundView
 from mizzen.scope.routes import mesh_routes
 from mizzen.scope.snapshot import Snapshot
 
@@ -25,6 +24,40 @@ class Proxy(Model):
     """Whether it has an IPv6 address beside or instead of an IPv4 one."""
     foreign_certificates: bool = False
     """Whether somebody else than istiod gives it certificates, and so perhaps those who call it."""
+
+
+class OutboundView(Model, cache_hash=True):
+    """Who calls, reduced to what can change the answer."""
+
+    namespace: str
+    labels: tuple[tuple[str, str], ...] = ()
+    """Only the labels that some rule asks about (sourceLabels, DestinationRule workloadSelector); sorted."""
+    account: str = ""
+    """The Pod's service account, where certificates out of Secrets are at stake."""
+    ipv6: bool = False
+
+
+class InboundView(Model, cache_hash=True):
+    namespace: str
+    labels: tuple[tuple[str, str], ...]
+    """All labels of the Pod: they say which Services select it."""
+    container_ports: tuple[tuple[str, int], ...] = ()
+    """Named container ports, for targetPorts given by name."""
+    drained: str = ""
+    """What the Pod's annotation says (`drains.asked_of`)."""
+    ipv6: bool = False
+    foreign_certificates: bool = False
+
+
+class GatewayView(Model, cache_hash=True):
+    namespace: str
+    labels: tuple[tuple[str, str], ...]
+    account: str = DEFAULT_ACCOUNT
+    """The service account of the proxy's Pod."""
+    container_ports: tuple[tuple[str, int], ...] = ()
+    """Named container ports, for targetPorts given by name."""
+    drained: str = ""
+    ipv6: bool = False
 
 
 def outbound_view(snapshot: Snapshot, proxy: Proxy) -> OutboundView:

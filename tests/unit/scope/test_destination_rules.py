@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from mizzen.api.networking import DestinationRule
 from mizzen.scope.destination_rules import beside_others
-from mizzen.scope.model import OutboundView, Resolution, Subset
+from mizzen.scope.model import Resolution, Subset
 from mizzen.scope.references import findings
 from mizzen.scope.resolve import outbound
 from mizzen.scope.snapshot import Snapshot
-from mizzen.scope.view import Proxy, outbound_view
+from mizzen.scope.view import OutboundView, Proxy, outbound_view
 from worlds import clusters, host, world
 
 REVIEWS = """

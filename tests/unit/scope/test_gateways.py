@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mizzen.ca.authority import new_root, sign_serving
-from mizzen.scope.model import GatewayScope, GatewayView, Host, Protocol
+from mizzen.scope.model import GatewayScope, Host, Protocol
 from mizzen.scope.resolve import gateway
+from mizzen.scope.view import GatewayView
 from worlds import MAY_LIST_SECRETS, cases, clusters, world
 
 VIEW = GatewayView(namespace="istio-system", labels=(("istio", "ingressgateway"),))

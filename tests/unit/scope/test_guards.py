@@ -9,8 +9,9 @@ from mizzen.api.authorization import AuthorizationPolicy, RequestAuthentication
 from mizzen.scope import resolve
 from mizzen.scope.decision import Request, Verdict, audited, decide
 from mizzen.scope.guards import guards, key_sources, policy_problems
-from mizzen.scope.model import Guards, InboundView
+from mizzen.scope.model import Guards
 from mizzen.scope.snapshot import KeySet, Snapshot, present
+from mizzen.scope.view import InboundView
 from policies import authentication, plain
 from worlds import world
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from mizzen.scope.model import InboundView, Protocol
+from mizzen.scope.model import Protocol
 from mizzen.scope.resolve import inbound
-from mizzen.scope.view import Proxy, inbound_view
+from mizzen.scope.view import InboundView, Proxy, inbound_view
 from worlds import world
 
 SERVICES = """

@@ -8,10 +8,10 @@ from mizzen.api.core import Service
 from mizzen.api.ingress import Ingress, IngressClass
 from mizzen.scope.ingress_references import ingress_references
 from mizzen.scope.ingresses import gateway_selector, is_served, translated
-from mizzen.scope.model import GatewayView
 from mizzen.scope.references import findings
 from mizzen.scope.resolve import gateway
 from mizzen.scope.snapshot import Snapshot, present
+from mizzen.scope.view import GatewayView
 from worlds import MAY_LIST_SECRETS, objects, world
 
 VIEW = GatewayView(namespace="istio-system", labels=(("istio", "ingressgateway"),))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mizzen.scope.model import Fallthrough, OutboundView, Protocol, Resolution
+from mizzen.scope.model import Fallthrough, Protocol, Resolution
 from mizzen.scope.resolve import outbound
-from mizzen.scope.view import Proxy, outbound_view
+from mizzen.scope.view import OutboundView, Proxy, outbound_view
 from worlds import cases, clusters, host, world
 
 BOOKINFO = """

@@ -6,9 +6,9 @@ from mizzen.api.core import ConfigMap, Service
 from mizzen.api.discovery import EndpointSlice
 from mizzen.scope.endpoints import slice_owner
 from mizzen.scope.memo import Memo
-from mizzen.scope.model import InboundView, OutboundView
 from mizzen.scope.resolve import inbound, outbound
 from mizzen.scope.snapshot import Snapshot, absent, present
+from mizzen.scope.view import InboundView, OutboundView
 from worlds import objects, world
 
 SERVICE = """
