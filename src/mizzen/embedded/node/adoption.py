@@ -73,6 +73,7 @@ def _of_process(facts: ContainerFacts, status: JSON, process: RunningProcess) ->
         state=_process_state(process),
         last=previous,
         restarts=int(process.meta.get("restarts", facts.restarts)),
+        post_started=same_run and isinstance(facts.state, Running),
         started=same_run and bool(status.get("started")),
         ready=same_run and bool(status.get("ready")),
     )

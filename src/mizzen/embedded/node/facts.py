@@ -50,6 +50,8 @@ class ContainerFacts:
     restarts: int = 0
     not_before: float = 0.0
     """When it may be started (again)."""
+    post_started: bool = False
+    """Its postStart hook, if any, is done. Until then it is told as waiting, and no other container is started."""
     started: bool = False
     """postStart is done and the startup probe, if any, has succeeded."""
     ready: bool = False

@@ -138,7 +138,19 @@ def in_new_sandbox(pod: JSON, name: str, known: ContainerFacts) -> ContainerFact
 
 
 def _running(pod: JSON, facts: PodFacts, now: float) -> list[Action]:
+    """Containers are started one after the other, each once the postStart hook of the one before is done."""
+    due = _due(pod, facts, now)
+    if any(_starts(facts_of(facts, name)) for name in kinds(pod)):
+        return [each for each in due if not isinstance(each, Start)]
+    first = next((each for each in due if isinstance(each, Start)), None)
+    return [each for each in due if not isinstance(each, Start) or each is first]
+
+
+def _due(pod: JSON, facts: PodFacts, now: float) -> list[Action]:
+    """What is for debugging does not wait for init containers: one of them may be what is looked into."""
     actions: list[Action] = []
+    for container in ephemeral_containers(pod):
+        actions += _start_if_due(pod, container["name"], facts_of(facts, container["name"]), now)
     for container in init_containers(pod):
         name, known = container["name"], facts_of(facts, container["name"])
         if is_sidecar(container):
@@ -149,9 +161,14 @@ def _running(pod: JSON, facts: PodFacts, now: float) -> list[Action]:
             return actions + _start_if_due(pod, name, known, now)
     if not facts.initialized:
         actions.append(MarkInitialized())
-    for container in (*app_containers(pod), *ephemeral_containers(pod)):
+    for container in app_containers(pod):
         actions += _start_if_due(pod, container["name"], facts_of(facts, container["name"]), now)
     return actions
+
+
+def _starts(container: ContainerFacts) -> bool:
+    """A start is under way: of the process, or of its postStart hook."""
+    return not container.post_started if isinstance(container.state, Running) else container.busy
 
 
 def _succeeded(container: ContainerFacts) -> bool:

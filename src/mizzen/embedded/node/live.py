@@ -14,6 +14,7 @@ from typing import Any
 from mizzen.embedded.box.messages import Exit, Process, Running
 from mizzen.embedded.images import Image
 from mizzen.embedded.node.execution import run_briefly
+from mizzen.embedded.node.facts import ContainerFacts
 from mizzen.embedded.node.init_client import InitError
 from mizzen.embedded.node.logfiles import LogFile
 from mizzen.embedded.node.parts import Parts
@@ -32,7 +33,7 @@ _LAST_WORDS = 2.0
 
 @dataclass(slots=True)
 class Live:
-    """`report` takes (started, ready) whenever a probe changes its mind; None leaves a value as it is."""
+    """`report` hears of `post_started`, `started` and `ready` (see ContainerFacts) whenever one of them changes."""
 
     parts: Parts
     pod: JSON
@@ -44,7 +45,7 @@ class Live:
     stdio: Stdio
     log: LogFile
     exited: asyncio.Future[Exit]
-    report: Callable[[bool | None, bool | None], None]
+    report: Callable[..., None]
     unhealthy: Callable[[str], None]
     """Told when liveness or startup has failed for good."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -54,10 +55,14 @@ class Live:
     def started_at(self) -> float:
         return self.running.started_at
 
-    def begin(self, *, started: bool, ready: bool) -> None:
-        """Read its output and follow its health from here on. `started`, `ready`: what is known already."""
+    def begin(self, known: ContainerFacts) -> None:
+        """Read its output and follow its health from here on."""
         self.stdio.pump_into(self.log)
-        self._tasks.append(asyncio.create_task(self._follow(started=started, ready=ready)))
+        self._tasks.append(asyncio.create_task(self._follow(known)))
+
+    def hook(self, name: str) -> JSON | None:
+        """What the container's `lifecycle` says of `postStart` or `preStop`."""
+        return (self.container.get("lifecycle") or {}).get(name) or None
 
     async def end(self) -> None:
         """After its exit: no more probes; the rest of the output is read."""
@@ -91,9 +96,8 @@ class Live:
 
     async def stop(self, deadline: Callable[[], float]) -> None:
         """preStop, SIGTERM, and SIGKILL once `deadline()` (epoch seconds, may come nearer) has passed."""
-        hook = (self.container.get("lifecycle") or {}).get("preStop")
-        if hook and not self.exited.done():
-            await self._until(asyncio.ensure_future(self._hook("preStop", hook)), deadline)
+        if self.hook("preStop") and not self.exited.done():
+            await self._until(asyncio.ensure_future(self._hook("preStop")), deadline)
         await self._signal(signal.SIGTERM)
         if not await self._until(self.exited, deadline):
             await self._signal(signal.SIGKILL)
@@ -114,20 +118,21 @@ class Live:
         except InitError as error:
             log.warning("cannot signal %s: %s", self.process.id, error.message)
 
-    async def _follow(self, *, started: bool, ready: bool) -> None:
-        if not started:
-            hook = (self.container.get("lifecycle") or {}).get("postStart")
-            if hook and not await self._hook("postStart", hook):
+    async def _follow(self, known: ContainerFacts) -> None:
+        if not known.post_started:
+            if not await self._hook("postStart"):
                 self.unhealthy("FailedPostStartHook")
                 return
+            self.report(post_started=True)
+        if not known.started:
             if not await self._start_up():
                 self.unhealthy("startup")
                 return
-            self.report(True, None)
+            self.report(started=True)
         if "readinessProbe" not in self.container:
-            self.report(None, True)
+            self.report(ready=True)
         else:
-            self._tasks.append(asyncio.create_task(self._readiness(ready=ready)))
+            self._tasks.append(asyncio.create_task(self._readiness(ready=known.ready)))
         if "livenessProbe" in self.container:
             self._tasks.append(asyncio.create_task(self._liveness()))
 
@@ -144,7 +149,7 @@ class Live:
         verdict = Verdict(schedule(probe), initial=ready or None)
         await self._initial_delay(probe)
         while True:
-            self.report(None, await self._next_change("readiness", probe, verdict))
+            self.report(ready=await self._next_change("readiness", probe, verdict))
             await asyncio.sleep(schedule(probe).period)
 
     async def _liveness(self) -> None:
@@ -184,9 +189,10 @@ class Live:
         message = f"{kind.capitalize()} probe failed: {outcome.message}"
         self.parts.recorder.warning(self.pod, "Unhealthy", message, self.container["name"])
 
-    async def _hook(self, name: str, hook: JSON) -> bool:
-        """True when it went well. A failed hook is an event."""
-        failure = await self._hook_failure(hook)
+    async def _hook(self, name: str) -> bool:
+        """True when it went well, or there is none. A failed hook is an event."""
+        hook = self.hook(name)
+        failure = await self._hook_failure(hook) if hook else ""
         if failure:
             reason = "FailedPostStartHook" if name == "postStart" else "FailedPreStopHook"
             self.parts.recorder.warning(self.pod, reason, f"{name} hook failed: {failure}", self.container["name"])

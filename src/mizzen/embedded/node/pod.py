@@ -199,22 +199,16 @@ class PodWorker:
         known = self.known(name)
         restarts = known.restarts + (1 if isinstance(known.state, Ended) or known.last else 0)
         last = known.state if isinstance(known.state, Ended) else known.last
-        running = Running(live.process.id, live.started_at)
-        self.set(name, state=running, last=last, restarts=restarts, started=False, ready=False, busy=False)
-        self.follow(name, live, started=False, ready=False)
+        running, hooked = Running(live.process.id, live.started_at), live.hook("postStart") is not None
+        told = {"post_started": not hooked, "started": False, "ready": False}
+        self.set(name, state=running, last=last, restarts=restarts, busy=False, **told)
+        self.follow(name, live)
 
-    def follow(self, name: str, live: Live, *, started: bool, ready: bool) -> None:
+    def follow(self, name: str, live: Live) -> None:
         """Look after a running container until it ends."""
         self.live[name] = live
-        live.begin(started=started, ready=ready)
+        live.begin(self.known(name))
         self._spawn(self._await_end(name, live))
-
-    def report(self, name: str) -> Callable[[bool | None, bool | None], None]:
-        def take(started: bool | None, ready: bool | None) -> None:
-            told = {"started": started, "ready": ready}
-            self.set(name, **{key: value for key, value in told.items() if value is not None})
-
-        return take
 
     def unhealthy(self, name: str) -> Callable[[str], None]:
         def take(why: str) -> None:

@@ -204,8 +204,7 @@ class Starter:
         process = msgspec.convert(running.meta["exec"], type=Process)
         image = self._known_image(container)
         live = self._live(container, image, process, running, stdio, exited)
-        known = worker.known(name)
-        worker.follow(name, live, started=known.started, ready=known.ready)
+        worker.follow(name, live)
 
     def _known_image(self, container: JSON) -> Image | None:
         """For `exec` by name only: a container that runs goes on whatever has become of the table."""
@@ -236,7 +235,7 @@ class Starter:
             stdio=stdio,
             log=LogFile(self.log_path(name, int(running.meta["restarts"])), keep=bool(container.get("stdinOnce"))),
             exited=exited,
-            report=worker.report(name),
+            report=lambda **told: worker.set(name, **told),
             unhealthy=worker.unhealthy(name),
         )
 

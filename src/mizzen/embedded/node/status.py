@@ -6,6 +6,7 @@ https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#P
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from mizzen.embedded.node.facts import (
@@ -35,6 +36,7 @@ def timestamp(at: float) -> str:
 
 def pod_status(pod: JSON, facts: PodFacts, host_ips: Sequence[str], now: float) -> JSON:
     """The status to write; equal to what is there when nothing has changed."""
+    facts = replace(facts, containers={name: _told(known) for name, known in facts.containers.items()})
     phase = pod_phase(pod, facts)
     status: JSON = {
         "phase": phase,
@@ -57,6 +59,13 @@ def pod_status(pod: JSON, facts: PodFacts, host_ips: Sequence[str], now: float) 
     if facts.failure:
         status |= {"reason": facts.failure.reason, "message": facts.failure.message}
     return status
+
+
+def _told(container: ContainerFacts) -> ContainerFacts:
+    """It runs once its postStart hook is done, says https://kubernetes.io/docs/concepts/containers/container-lifecycle-hooks/"""
+    if isinstance(container.state, Running) and not container.post_started:
+        return replace(container, state=Waiting())
+    return container
 
 
 def pod_phase(pod: JSON, facts: PodFacts) -> str:

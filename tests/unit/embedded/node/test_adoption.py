@@ -1,5 +1,7 @@
 """A node that comes back knows where it was."""
 
+from dataclasses import replace
+
 from mizzen.embedded.box.messages import Exit, Sandbox
 from mizzen.embedded.box.messages import Running as Process
 from mizzen.embedded.node.adoption import known_facts
@@ -30,7 +32,7 @@ def before(state, **facts):
     return PodFacts({"a": ContainerFacts(state=state, **facts)}, ("10.244.0.10",), 10.0, initialized=True)
 
 
-READY = before(Running("u/a/2", 50.0), restarts=2, started=True, ready=True, image="web:1")
+READY = before(Running("u/a/2", 50.0), restarts=2, post_started=True, started=True, ready=True, image="web:1")
 
 
 def test_a_running_pod_goes_on_without_a_flap():
@@ -45,6 +47,13 @@ def test_a_run_the_status_does_not_know_is_not_ready_yet():
     facts = known_facts(written(READY), SANDBOX, [process(id="u/a/3", meta={"container": "a", "restarts": 3})], 200.0)
     assert facts.containers["a"].state == Running("u/a/3", 50.0)
     assert not facts.containers["a"].ready and facts.containers["a"].restarts == 3
+
+
+def test_a_hook_that_was_under_way_is_run_again():
+    hooked = replace(READY.containers["a"], post_started=False, started=False, ready=False)
+    pod = written(replace(READY, containers={"a": hooked}))
+    assert not known_facts(pod, SANDBOX, [process()], 200.0).containers["a"].post_started
+    assert known_facts(written(READY), SANDBOX, [process()], 200.0).containers["a"].post_started
 
 
 def test_an_end_nobody_saw_is_seen_now():

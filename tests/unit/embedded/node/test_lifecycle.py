@@ -14,8 +14,9 @@ from mizzen.embedded.node.lifecycle import (
     next_actions,
 )
 
-RUNS = ContainerFacts(state=Running("id", 0.0), started=True, ready=True)
-STARTS = ContainerFacts(state=Running("id", 0.0))
+HOOKED = ContainerFacts(state=Running("id", 0.0))
+RUNS = ContainerFacts(state=Running("id", 0.0), post_started=True, started=True, ready=True)
+STARTS = ContainerFacts(state=Running("id", 0.0), post_started=True)
 
 
 def ended(code, **facts):
@@ -49,6 +50,20 @@ def test_init_containers_run_one_after_the_other():
     assert next_actions(two, facts(i=RUNS), 0.0) == []
     assert next_actions(two, facts(i=ended(0)), 0.0) == [Start("j")]
     assert next_actions(two, facts(i=ended(0), j=ended(0)), 0.0) == [MarkInitialized(), Start("a")]
+
+
+def test_apps_start_one_after_the_other_with_their_hooks():
+    two, busy = pod("a", "b"), ContainerFacts(busy=True)
+    assert next_actions(two, facts(True), 0.0) == [Start("a")]
+    assert next_actions(two, facts(True, a=busy), 0.0) == []
+    assert next_actions(two, facts(True, a=HOOKED), 0.0) == []
+    assert next_actions(two, facts(True, a=STARTS), 0.0) == [Start("b")]
+    assert next_actions(two, facts(True, a=ContainerFacts(state=Waiting("ErrImagePull"), not_before=3.0)), 0.0) == [
+        Wake(3.0),
+        Start("b"),
+    ]
+    stopping = ContainerFacts(state=Running("id", 0.0), post_started=True, busy=True)
+    assert next_actions(two, facts(True, a=stopping), 0.0) == [Start("b")]
 
 
 def test_a_failed_init_container_is_tried_again_or_ends_the_pod():
@@ -135,10 +150,12 @@ def test_a_sandbox_that_went_by_itself_is_made_again_once_all_ends_are_known():
     assert next_actions(pod("a", "b"), facts(True, address="", a=ended(137), b=ended(137)), 5.0) == [CreateSandbox()]
 
 
-def test_what_is_added_for_debugging_starts_once_the_pod_runs_and_never_again():
+def test_what_is_added_for_debugging_starts_before_all_else_and_never_again():
     debugged = pod("a", init=("i",))
     debugged["spec"]["ephemeralContainers"] = [{"name": "debug", "image": "x"}]
-    assert next_actions(debugged, facts(False), 0.0) == [Start("i")]
+    assert next_actions(debugged, facts(False), 0.0) == [Start("debug")]
+    assert next_actions(debugged, facts(False, i=RUNS), 0.0) == [Start("debug")]
+    assert next_actions(debugged, facts(False, debug=RUNS), 0.0) == [Start("i")]
     assert next_actions(debugged, facts(True, a=RUNS), 0.0) == [Start("debug")]
     assert next_actions(debugged, facts(True, a=RUNS, debug=ended(1)), 0.0) == []
     debugged["metadata"]["deletionTimestamp"] = "now"

@@ -9,7 +9,7 @@ POD = {
     "metadata": {"name": "p", "namespace": "d", "uid": "u"},
     "spec": {"containers": [{"name": "a", "image": "web:1"}], "restartPolicy": "Always"},
 }
-RUNS = ContainerFacts(state=Running("u/a/0", 10.0), started=True, ready=True)
+RUNS = ContainerFacts(state=Running("u/a/0", 10.0), post_started=True, started=True, ready=True)
 
 
 def facts(container, **rest):
@@ -37,17 +37,26 @@ def test_a_running_ready_pod():
 
 
 def test_not_ready_says_which_containers():
-    status = pod_status(POD, facts(ContainerFacts(state=Running("u/a/0", 1.0), started=True)), ["h"], 20.0)
+    status = pod_status(POD, facts(ContainerFacts(state=Running("u/a/0", 1.0), post_started=True)), ["h"], 20.0)
     ready = condition(status, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "ContainersNotReady")
     assert ready["message"] == "containers with unready status: [a]"
+
+
+def test_it_runs_once_its_hook_is_done():
+    hooked = facts(ContainerFacts(state=Running("u/a/0", 1.0)))
+    status = pod_status(POD, hooked, ["h"], 20.0)
+    assert status["phase"] == "Pending"
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
 
 
 def test_a_transition_time_stays_while_the_status_does():
     first = pod_status(POD, facts(RUNS), ["h"], 20.0)
     second = pod_status({**POD, "status": first}, facts(RUNS), ["h"], 500.0)
     assert second == first
-    third = pod_status({**POD, "status": first}, facts(ContainerFacts(state=Running("u/a/0", 1.0))), ["h"], 500.0)
+    third = pod_status(
+        {**POD, "status": first}, facts(ContainerFacts(state=Running("u/a/0", 1.0), post_started=True)), ["h"], 500.0
+    )
     assert condition(third, "Ready")["lastTransitionTime"] == "1970-01-01T00:08:20Z"
     assert condition(third, "Initialized") == condition(first, "Initialized")
 
@@ -114,7 +123,7 @@ def test_a_sidecar_counts_for_readiness_and_a_finished_init_container_is_ready()
     spec = {**POD["spec"], "initContainers": [{"name": "i"}, {"name": "side", "restartPolicy": "Always"}]}
     known = {
         "i": ContainerFacts(state=Ended("i", 0, 1.0, 2.0)),
-        "side": ContainerFacts(state=Running("s", 1.0)),
+        "side": ContainerFacts(state=Running("s", 1.0), post_started=True),
         "a": RUNS,
     }
     status = pod_status(
@@ -127,7 +136,10 @@ def test_a_sidecar_counts_for_readiness_and_a_finished_init_container_is_ready()
 def test_a_pod_is_not_over_before_its_sidecars():
     spec = {**POD["spec"], "initContainers": [{"name": "side", "restartPolicy": "Always"}], "restartPolicy": "Never"}
     done = ContainerFacts(state=Ended("i", 0, 1.0, 2.0))
-    pod, running = {**POD, "spec": spec}, ContainerFacts(state=Running("s", 1.0), started=True, ready=True)
+    pod, running = (
+        {**POD, "spec": spec},
+        ContainerFacts(state=Running("s", 1.0), post_started=True, started=True, ready=True),
+    )
     assert pod_phase(pod, PodFacts({"a": done, "side": running}, initialized=True)) == "Running"
     assert pod_phase(pod, PodFacts({"a": done, "side": done}, initialized=True)) == "Succeeded"
 
