@@ -36,6 +36,8 @@ class Proxy(RuleBasedStateMachine):
         self.subscribed: dict = {url: set() for url in BY_NAME}
         self.inbox: list = []
         self.refusals_seen: set = set()
+        self.opened: set = set()
+        """Types that this stream has had a request of."""
         self.fresh: Counter = Counter()
         self.cold: set = set()
 
@@ -46,7 +48,14 @@ class Proxy(RuleBasedStateMachine):
 
     def subscribe_all_at_once(self) -> None:
         for url in (CLUSTER, LISTENER):
-            self.take(self.session.on_request(DeltaRequest(url, initial_versions=self.versions(url))))
+            self.request(DeltaRequest(url, initial_versions=self.versions(url)))
+
+    def request(self, request: DeltaRequest) -> None:
+        """Whose first request of a type says that it holds nothing may be a new process: that has refused nothing."""
+        if request.type_url not in self.opened and not request.initial_versions:
+            self.refusals_seen = {one for one in self.refusals_seen if one[0] != request.type_url}
+        self.opened.add(request.type_url)
+        self.take(self.session.on_request(request))
 
     def versions(self, url: str) -> dict[str, str]:
         return {name: version for name, (version, _) in self.held[url].items()}
@@ -79,15 +88,20 @@ class Proxy(RuleBasedStateMachine):
     def subscribe(self, url: str, name: str) -> None:
         self.subscribed[url].add(name)
         self.held[url].pop(name, None)
-        self.fresh[url, name] += 1
-        self.take(self.session.on_request(DeltaRequest(url, subscribe=(name,))))
+        self.fresh[url, name] += 1 + self.under_way(url, name)
+        self.request(DeltaRequest(url, subscribe=(name,)))
+
+    def under_way(self, url: str, name: str) -> int:
+        """Responses with the name that are no answer to a subscription that comes now."""
+        sent = (response for response in self.inbox if response.type_url == url)
+        return sum(1 for response in sent if any(one.name == name for one in response.resources))
 
     @rule(url=st.sampled_from(BY_NAME), name=st.sampled_from(NAMES))
     def unsubscribe(self, url: str, name: str) -> None:
         if name in self.subscribed[url]:
             self.subscribed[url].discard(name)
             self.held[url].pop(name, None)
-            self.take(self.session.on_request(DeltaRequest(url, unsubscribe=(name,))))
+            self.request(DeltaRequest(url, unsubscribe=(name,)))
 
     @precondition(lambda self: self.inbox)
     @rule()
@@ -101,8 +115,7 @@ class Proxy(RuleBasedStateMachine):
         for one in response.resources:
             assert one.version, "resources carry versions"
             if one.name in bad:
-                again = (url, one.name, one.version) in self.refusals_seen and self.knows(url)
-                assert not again, "refused, yet resent"
+                assert (url, one.name, one.version) not in self.refusals_seen, "refused, yet resent"
                 self.expect_endpoints(url, one.name)
             elif (partial or not bad) and self.wants(url, one.name):
                 known = self.held[url].get(one.name, (None, None))[0]
@@ -120,7 +133,7 @@ class Proxy(RuleBasedStateMachine):
             error = "Error adding/updating cluster(s) " + ", ".join(f"{name}: it is bad" for name in bad)
         elif bad:
             error = "it is bad"
-        self.take(self.session.on_request(DeltaRequest(url, nonce=response.nonce, error=error)))
+        self.request(DeltaRequest(url, nonce=response.nonce, error=error))
 
     def warm(self, url: str, name: str) -> None:
         """A cluster that changes waits for endpoints anew, without asking for those that are subscribed to."""
@@ -138,9 +151,6 @@ class Proxy(RuleBasedStateMachine):
     def wants(self, url: str, name: str) -> bool:
         return url not in BY_NAME or name in self.subscribed[url]
 
-    def knows(self, url: str) -> bool:
-        return bool(self.held[url])
-
     def is_target(self, url: str, name: str, version: str) -> bool:
         """A refused version may be tried again once something else was wanted in between."""
         resource = self.target[url].get(name)
@@ -150,6 +160,7 @@ class Proxy(RuleBasedStateMachine):
     def reconnect(self) -> None:
         """The stream breaks; what was under way is lost. The proxy says what it holds."""
         self.inbox.clear()
+        self.opened.clear()
         self.fresh.clear()
         self.cold.clear()
         self.session = DeltaSession(self.store, self.refused)
@@ -158,8 +169,7 @@ class Proxy(RuleBasedStateMachine):
         for url in BY_NAME:
             if names := tuple(sorted(self.subscribed[url])):
                 self.fresh.update((url, name) for name in names if name not in self.held[url])
-                request = DeltaRequest(url, subscribe=names, initial_versions=self.versions(url))
-                self.take(self.session.on_request(request))
+                self.request(DeltaRequest(url, subscribe=names, initial_versions=self.versions(url)))
 
     @rule()
     def settle(self) -> None:

@@ -207,8 +207,11 @@ class DeltaSession:
         for name in refused:
             self.refused[url, name] = Refusal(response.versions[name] or "", request.error)
             state.alone.discard(name)
-        state.alone |= unknown
-        state.pending |= unknown
+        again = {name for name in unknown if state.wants(name)}
+        state.alone |= again
+        state.pending |= again
+        if not state.wildcard:  # who asked has no answer yet, even if what is wanted by now is what it once held
+            state.asked |= again
 
     def _accept(self, url: str, state: Subscription, accepted: Mapping[str, str | None]) -> None:
         if self.refused:

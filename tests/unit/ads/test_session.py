@@ -113,6 +113,14 @@ def test_a_reconnected_proxy_gets_endpoints_of_a_changed_cluster_too() -> None:
     assert names(session.on_request(request)) == [("ClusterLoadAssignment", ["a"], [])]
 
 
+def test_endpoints_of_a_changed_cluster_come_again_after_a_refusal_that_was_not_theirs() -> None:
+    """Envoy ends the wait of all clusters at a refusal, and has them go on without endpoints."""
+    subscribed = (DeltaRequest(CLUSTER), DeltaRequest(ENDPOINTS, subscribe=("a", "b")))
+    session = settled(layers(clusters={"a": "1"}, endpoints={"a": "e", "b": "e"}), *subscribed)
+    _, sent = session.publish(layers(clusters={"a": "2"}, endpoints={"a": "e", "b": "wrong"}))
+    assert names(ack(session, sent, "b: is wrong")) == [("ClusterLoadAssignment", ["a"], [])]
+
+
 @pytest.mark.parametrize(
     ("url", "sent", "message", "refused", "unknown"),
     [
