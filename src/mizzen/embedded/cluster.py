@@ -18,8 +18,8 @@ from mizzen.embedded.apiserver.pki import Pki
 from mizzen.embedded.apiserver.pki import kubeconfig as kubeconfig_text
 from mizzen.embedded.box import create
 from mizzen.embedded.box.create import Box, BoxError
-from mizzen.embedded.node.registration import NODE_NAME
 from mizzen.embedded.paths import DEFAULT_NAME, ClusterPaths, cluster_names, cluster_paths
+from mizzen.embedded.placement import NODE_NAME
 from mizzen.kube.api import WELL_KNOWN, ApiError
 from mizzen.kube.conditions import holds
 from mizzen.kube.config import ConfigError

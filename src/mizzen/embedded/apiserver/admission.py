@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from mizzen.embedded import placement
 from mizzen.embedded.apiserver import (
     bodies,
     certificate_requests,
@@ -198,11 +199,13 @@ class AdmissionChain:
     def _prepare_pod(self, operation: Operation, pod: JSON) -> None:
         if operation.old is not None:
             return
-        node = self.store.get(Key("nodes", "", pods.NODE_NAME))
+        node = self.store.get(Key("nodes", "", placement.NODE_NAME))
         pod["status"] = {"phase": "Pending", "qosClass": pods.qos_class(pod["spec"])}
-        if not pod["spec"].get("nodeName") and not pod["spec"].get("schedulingGates"):
-            reason = pods.why_not_on(pod, node.document() if node else None)
-            pods.bind(pod, reason, strategy.timestamp(self.now()))
+        now = strategy.timestamp(self.now())
+        if placement.waits_for_us(pod):
+            pods.bind(pod, placement.why_not_on(pod, node.document() if node else None), now)
+        elif pod["spec"].get("schedulingGates"):
+            pods.hold_at_gates(pod, now)
 
     def _prepare_service(self, operation: Operation, service: JSON) -> None:
         causes = self.allocations.allocate(service, operation.old)

@@ -1,4 +1,4 @@
-"""What the server does by itself: empty a deleted CustomResourceDefinition, bind waiting Pods, aggregate roles.
+"""What the server does by itself: empty a deleted CustomResourceDefinition, aggregate roles, sign certificates.
 
 Everything else that happens without a request is a controller's work.
 """
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from mizzen.embedded.apiserver import certificate_requests, pods, policy_types, role_aggregation, strategy
+from mizzen.embedded.apiserver import certificate_requests, policy_types, role_aggregation
 from mizzen.embedded.apiserver.crds import CLEANUP_FINALIZER
 from mizzen.embedded.apiserver.objects import Objects
 from mizzen.embedded.apiserver.operation import Call, DeleteOptions
@@ -43,7 +43,6 @@ class Housekeeping:
 
     def start(self) -> None:
         self.store.listen(CRDS, self._crd_changed)
-        self.store.listen("nodes", self._node_changed)
         self.store.listen(CLUSTER_ROLES, self._cluster_role_changed)
         self.store.listen(POLICIES, self._policy_changed)
         self.store.listen(certificate_requests.STORAGE, self._certificate_requested)
@@ -145,34 +144,6 @@ class Housekeeping:
     async def _delete(self, kind: ResourceType, key: Key) -> None:
         try:
             await self.objects.delete(Target(kind, key.namespace, key.name), DeleteOptions(), _CALL)
-        except ApiError as error:
-            if error.code != 404:
-                raise
-
-    # -- waiting Pods ----------------------------------------------------------------------------------------------
-
-    def _node_changed(self, event: Event) -> None:
-        if event.entry.key.name == pods.NODE_NAME and event.type != "DELETED":
-            self._later(lambda: self._bind_waiting(event.entry.document()), "binding waiting pods")
-
-    async def _bind_waiting(self, node: JSON) -> None:
-        kind = self.registry.find("", "v1", "pods")
-        assert kind is not None
-        for entry in list(self.store.entries("pods")):
-            pod = entry.document()
-            free = not pod["spec"].get("nodeName") and not pod["spec"].get("schedulingGates")
-            if free and not pods.why_not_on(pod, node):
-                await self._bind(Target(kind, entry.key.namespace, entry.key.name))
-
-    async def _bind(self, target: Target) -> None:
-        now = strategy.timestamp(self.objects.now())
-
-        def bound(pod: JSON) -> JSON:
-            pods.bind(pod, "", now)
-            return pod
-
-        try:
-            await self.objects.update(Target(target.kind, target.namespace, target.name, "binding"), bound, _CALL)
         except ApiError as error:
             if error.code != 404:
                 raise

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mizzen.embedded.apiserver.errors import Cause
+from mizzen.embedded.placement import NODE_NAME
 from mizzen.kube.api import JSON
 
-NODE_NAME = "mizzen"
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 TOKEN_SECONDS = 3607
 """What Kubernetes asks for; the odd seven seconds tell such tokens from others."""
@@ -109,33 +109,11 @@ def _guaranteed(resources: JSON) -> bool:
     )
 
 
-def why_not_on(pod: JSON, node: JSON | None) -> str:
-    """The reason why the Pod cannot run on the node, as the scheduler words it, or "".
-
-    A node that has not registered yet takes every Pod: there is only one.
-    """
-    if node is None:
-        return ""
-    spec, labels = pod["spec"], node["metadata"].get("labels") or {}
-    selector = spec.get("nodeSelector") or {}
-    if any(labels.get(key) != value for key, value in selector.items()):
-        return "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
-    taints = [each for each in node["spec"].get("taints") or () if each.get("effect") in ("NoSchedule", "NoExecute")]
-    refused = [taint for taint in taints if not any(_tolerates(each, taint) for each in spec.get("tolerations") or ())]
-    if node["spec"].get("unschedulable"):
-        return "0/1 nodes are available: 1 node(s) were unschedulable."
-    if refused:
-        key, value = refused[0]["key"], refused[0].get("value", "")
-        return f"0/1 nodes are available: 1 node(s) had untolerated taint {{{key}: {value}}}."
-    return ""
-
-
-def _tolerates(toleration: JSON, taint: JSON) -> bool:
-    if toleration.get("effect") not in (None, "", taint["effect"]):
-        return False
-    if toleration.get("operator") == "Exists":
-        return toleration.get("key") in (None, "", taint["key"])
-    return (toleration.get("key"), toleration.get("value", "")) == (taint["key"], taint.get("value", ""))
+def hold_at_gates(pod: JSON, now: str) -> None:
+    """Say that the Pod waits until somebody takes its scheduling gates away."""
+    message = "Scheduling is blocked due to non-empty scheduling gates"
+    told = {"status": "False", "reason": "SchedulingGated", "message": message}
+    pod["status"]["conditions"] = [{"type": "PodScheduled", "lastProbeTime": None, "lastTransitionTime": now, **told}]
 
 
 def bind(pod: JSON, reason: str, now: str, node: str = NODE_NAME) -> None:
@@ -150,11 +128,21 @@ def bind(pod: JSON, reason: str, now: str, node: str = NODE_NAME) -> None:
     status["conditions"] = [*others, condition]
 
 
-_MUTABLE = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "ephemeralContainers")
+_MUTABLE = (
+    "activeDeadlineSeconds",
+    "tolerations",
+    "terminationGracePeriodSeconds",
+    "ephemeralContainers",
+    "schedulingGates",
+)
 
 
 def check_update(old: JSON, new: JSON) -> list[Cause]:
     """A running Pod's spec is fixed but for images and a few fields."""
+    before, after = ([each["name"] for each in pod["spec"].get("schedulingGates") or ()] for pod in (old, new))
+    if added := [name for name in after if name not in before]:
+        why = f'only deletion is allowed, but found new scheduling gate "{added[0]}"'
+        return [Cause("FieldValueForbidden", "spec.schedulingGates", f"Forbidden: {why}")]
     if _fixed_part(old["spec"]) == _fixed_part(new["spec"]):
         return []
     why = (

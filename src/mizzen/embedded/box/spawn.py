@@ -232,9 +232,10 @@ def _show_root(report: socket.socket) -> None:
 
 
 def _own_stdio(process: Process) -> None:
-    """The process may open /dev/stdout anew, as Envoy's access log does: for a pipe that takes its owner's rights."""
+    """The process may open /dev/stdout anew, as Envoy's access log does: for what is its own, that takes its owner's
+    rights."""
     for descriptor in range(3):
-        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        if process.tty or stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             os.fchown(descriptor, process.uid, process.gid)
 
 

@@ -189,9 +189,9 @@ class Cluster:
         else:
             collection.informer.deleted(obj)
 
-    def record(self, obj: JSON, type: str, reason: str, message: str) -> None:
+    def record(self, obj: JSON, type: str, reason: str, message: str, source: str = MANAGER.manager) -> None:
         """An Event for `kubectl describe`, written beside the work: nothing waits for it."""
-        event = _event(obj, type, reason, message, self.timestamp())
+        event = {**_event(obj, type, reason, message, self.timestamp()), "source": {"component": source}}
         task = asyncio.create_task(self._write_event(event))
         self._events.add(task)
         task.add_done_callback(self._events.discard)
@@ -217,7 +217,6 @@ def _event(obj: JSON, type: str, reason: str, message: str, now: str) -> JSON:
         "count": 1,
         "firstTimestamp": now,
         "lastTimestamp": now,
-        "source": {"component": "kube-controller-manager"},
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from mizzen.embedded import placement
 from mizzen.embedded.controllers.adoption import claim
 from mizzen.embedded.controllers.cluster import Cluster, owners_of_kind
 from mizzen.embedded.controllers.objects import is_deleting, labels_of, percentage_of
@@ -47,9 +48,9 @@ class DaemonSets:
         return await self._report(key)
 
     def _nodes(self, owner: JSON) -> list[str]:
-        asked = (owner["spec"]["template"].get("spec") or {}).get("nodeSelector") or {}
+        asked = owner["spec"]["template"].get("spec") or {}
         nodes = self._cluster.all(NODES).items()
-        return sorted(name for (_, name), node in nodes if asked.items() <= labels_of(node).items())
+        return sorted(name for (_, name), node in nodes if placement.is_chosen(asked, node))
 
     async def _place(self, owner: JSON, pods: list[JSON]) -> None:
         nodes = self._nodes(owner)

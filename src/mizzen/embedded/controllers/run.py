@@ -20,6 +20,7 @@ from mizzen.embedded.controllers.namespaces import Beginnings, Endings
 from mizzen.embedded.controllers.node_lifecycle import NodeLifecycle
 from mizzen.embedded.controllers.objects import replicas
 from mizzen.embedded.controllers.replicasets import ReplicaSets
+from mizzen.embedded.controllers.scheduling import Scheduling
 from mizzen.embedded.controllers.services import Services
 from mizzen.embedded.controllers.statefulsets import StatefulSets
 from mizzen.embedded.controllers.volumes import VOLUME_FOLDER, Volumes
@@ -51,7 +52,7 @@ class Controllers:
         self._volumes, self._leftovers = Volumes(cluster, volume_folder), Leftovers(cluster)
         self._ephemeral_volumes, self._claim_protection = EphemeralVolumes(cluster), ClaimProtection(cluster)
         self._disruptions, self._node_lifecycle = Disruptions(cluster), NodeLifecycle(cluster)
-        self._garbage = Garbage(api)
+        self._scheduling, self._garbage = Scheduling(cluster), Garbage(api)
         self._ready = asyncio.Event()
         services = self._services
         self._works: Mapping[Resource, Sequence[Worklist]] = {
@@ -122,7 +123,7 @@ class Controllers:
         yield from (self._deployments.work, self._replica_sets.work, self._stateful_sets.work, self._daemon_sets.work)
         yield from (self._jobs.work, self._cron_jobs.work, self._beginnings.work, self._endings.work)
         yield from (self._volumes.work, self._ephemeral_volumes.work, self._claim_protection.work)
-        yield from (self._leftovers.work, self._disruptions.work, self._node_lifecycle.work)
+        yield from (self._leftovers.work, self._disruptions.work, self._node_lifecycle.work, self._scheduling.work)
 
 
 async def run(api: Api, *, root_ca: str, load_balancer_addresses: Sequence[str]) -> None:

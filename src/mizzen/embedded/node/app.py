@@ -33,10 +33,10 @@ from mizzen.embedded.node.parts import Images, Parts, Tokens
 from mizzen.embedded.node.pod import PodWorker
 from mizzen.embedded.node.policies import Policies
 from mizzen.embedded.node.probes import Prober
-from mizzen.embedded.node.registration import NODE_NAME
 from mizzen.embedded.node.server import serve
 from mizzen.embedded.node.services import run_services
 from mizzen.embedded.paths import ClusterPaths
+from mizzen.embedded.placement import NODE_NAME
 from mizzen.kube.api import JSON, WELL_KNOWN, Api, ApiError, Resource, Selector
 from mizzen.kube.config import Target
 from mizzen.kube.http import HttpApi

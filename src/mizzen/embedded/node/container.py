@@ -20,6 +20,8 @@ from mizzen.embedded.node.payload import is_payload
 from mizzen.kube.api import JSON
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TERMINAL = {"TERM": "xterm"}
+"""What runtimes tell a process with a terminal; clients send no kind of theirs."""
 TERMINATION_LOG = "/dev/termination-log"
 CLUSTER_DOMAIN = "cluster.local"
 
@@ -88,7 +90,11 @@ def process(
         shares_pids=bool(pod["spec"].get("shareProcessNamespace")),
         argv=argv,
         function=function,
-        env={**_base_env(pod, image, uid, machine, ours=bool(function)), **env},
+        env={
+            **_base_env(pod, image, uid, machine, ours=bool(function)),
+            **(TERMINAL if container.get("tty") else {}),
+            **env,
+        },
         cwd=container.get("workingDir") or (image.workdir if isinstance(image, Command) else "") or "/",
         uid=uid,
         gid=_first(security.get("runAsGroup"), pod_security.get("runAsGroup"), 1337 if uid == 1337 else 0),

@@ -13,6 +13,7 @@ import msgspec
 
 from mizzen.embedded.box.messages import Exit, Process
 from mizzen.embedded.images import Function, Image
+from mizzen.embedded.node.container import TERMINAL
 from mizzen.embedded.node.init_client import InitError
 from mizzen.embedded.node.parts import Parts, unique
 from mizzen.embedded.node.stdio import Stdio
@@ -47,14 +48,19 @@ async def execute(
 ) -> Execution:
     """Start `argv` in the root of the running `container`. Raises InitError; the streams are closed then."""
     function = image.commands.get(argv[0], "") if isinstance(image, Function) else ""
+    tty = "tty" in stdio.near
     process = msgspec.structs.replace(
         container,
         id=unique(container.id),
         join=container.id,
         argv=list(argv),
         function=function,
-        env={**container.env, **(_NO_OWNERS if parts.single_user and argv[0] == "tar" else {})},
-        tty="tty" in stdio.near,
+        env={
+            **(TERMINAL if tty else {}),
+            **container.env,
+            **(_NO_OWNERS if parts.single_user and argv[0] == "tar" else {}),
+        },
+        tty=tty,
         mounts=[],
         kept=[],
         meta={"exec_of": container.id},

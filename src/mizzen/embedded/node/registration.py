@@ -14,11 +14,12 @@ from pathlib import Path
 from mizzen import __version__
 from mizzen.embedded.box.network import PODS, PODS_IPV6
 from mizzen.embedded.node.status import timestamp
+from mizzen.embedded.placement import NODE_NAME
 from mizzen.kube.api import JSON, WELL_KNOWN, Api, ApiError, NotFound
 
 log = logging.getLogger(__name__)
 
-NODE_NAME = "mizzen"
+
 HEARTBEAT = 10.0
 MOST_PODS = 250
 _LEASES = "kube-node-lease"

@@ -63,6 +63,21 @@ def _job_duration(job: JSON, now: datetime) -> str:
     return duration(((end or now) - start).total_seconds()) if start else ""
 
 
+def _targets(autoscaler: JSON) -> str:
+    """Nothing is measured for an autoscaler here. Of several metrics two are shown."""
+    shown = [_target(each) for each in at(autoscaler, "spec.metrics") or ()]
+    more = [f"{len(shown) - 2} more..."] if len(shown) > 2 else []
+    return ", ".join(shown[:2]) + "".join(f" + {each}" for each in more) if shown else NONE
+
+
+def _target(metric: JSON) -> str:
+    if metric.get("type") != "Resource":
+        return "<unknown>"
+    target = at(metric, "resource.target") or {}
+    utilization = f"{target['averageUtilization']}%" if target.get("averageUtilization") is not None else "<auto>"
+    return f"{metric['resource']['name']}: <unknown>/{target.get('averageValue') or utilization}"
+
+
 def _last_schedule(job: JSON, now: datetime) -> str:
     last = at(job, "status.lastScheduleTime")
     return age(last, now) if last else NONE
@@ -138,7 +153,7 @@ WORKLOADS: dict[str, tuple[Column, ...]] = {
     "horizontalpodautoscalers.autoscaling": (
         NAME,
         text("Reference", lambda obj: f"{at(obj, 'spec.scaleTargetRef.kind')}/{at(obj, 'spec.scaleTargetRef.name')}"),
-        text("Targets", lambda obj: NONE if not at(obj, "spec.metrics") else "<unknown>"),
+        text("Targets", _targets),
         text("MinPods", lambda obj: str(at(obj, "spec.minReplicas") or "<unset>")),
         number("MaxPods", lambda obj: count(obj, "spec.maxReplicas")),
         number("Replicas", lambda obj: count(obj, "status.currentReplicas")),
