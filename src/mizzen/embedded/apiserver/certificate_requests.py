@@ -134,10 +134,11 @@ def sign(authority: Authority, spec: JSON, now: datetime) -> str:
         .not_valid_before(now - _BACKDATED)
         .not_valid_after(min(now + timedelta(seconds=seconds), authority.certificate.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(spec["usages"]), critical=True)
         .add_extension(x509.ExtendedKeyUsage([_EXTENDED[each] for each in spec["usages"] if each in _EXTENDED]), False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
     )
+    if _BASIC & set(spec["usages"]):  # with no bit set, the extension makes a certificate that OpenSSL refuses
+        builder = builder.add_extension(_key_usage(spec["usages"]), critical=True)
     if names := _names(asked):
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     certificate = builder.sign(authority.key, hashes.SHA256())

@@ -251,7 +251,7 @@ def _match_resources(found: JSON) -> None:
 def _autoscaler(obj: JSON) -> None:
     spec = _spec(obj)
     fill(spec, {"minReplicas": 1})
-    if not spec.get("metrics"):
+    if obj["apiVersion"] == "autoscaling/v2" and not spec.get("metrics"):
         target = {"type": "Utilization", "averageUtilization": 80}
         spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
 

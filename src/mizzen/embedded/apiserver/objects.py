@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from mizzen.embedded.apiserver import errors, strategy
+from mizzen.embedded.apiserver import conversion, errors, strategy
 from mizzen.embedded.apiserver.operation import Call, DeleteOptions, Operation
 from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.store import Stale, Store
@@ -141,12 +141,9 @@ class Objects:
             raise errors.invalid(target.resource, "", [cause])
 
     async def _put(self, target: Target, obj: JSON, expected: Entry | None) -> JSON:
-        kind = target.kind
-        served, obj["apiVersion"] = obj["apiVersion"], kind.storage_version
-        try:
-            await self.store.put(target.key, obj, expected)
-        finally:
-            obj["apiVersion"] = served
+        stored = conversion.to_stored(target.kind, obj)
+        await self.store.put(target.key, stored, expected)
+        obj["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"]
         return obj
 
     # -- update ------------------------------------------------------------------------------------------------
@@ -260,9 +257,7 @@ class Objects:
 
 def served(kind: ResourceType, entry: Entry) -> JSON:
     """A fresh copy of the object in the version that was asked for."""
-    obj = entry.document()
-    obj["apiVersion"] = kind.resource.api_version
-    return obj
+    return conversion.to_served(kind, entry.document())
 
 
 def _check_preconditions(target: Target, obj: JSON, options: DeleteOptions) -> None:

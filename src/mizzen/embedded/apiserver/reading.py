@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from mizzen.embedded.apiserver import errors, events_group, selectors
+from mizzen.embedded.apiserver import conversion, errors, events_group, selectors
 from mizzen.embedded.apiserver.resources import ResourceType
 from mizzen.embedded.apiserver.store import Store, Subscription
 from mizzen.embedded.apiserver.store_collection import Moment, place_of
@@ -75,8 +75,7 @@ def document_in(kind: ResourceType, entry: Entry) -> JSON:
     document = entry.document()
     if kind.resource.group == "events.k8s.io":
         return events_group.from_core(document)
-    document["apiVersion"] = kind.resource.api_version
-    return document
+    return conversion.to_served(kind, document)
 
 
 class _Continue(msgspec.Struct):

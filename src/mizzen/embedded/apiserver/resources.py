@@ -111,6 +111,7 @@ _LINES: tuple[_Line, ...] = (
     ("authorization.k8s.io/v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", False, "", ()),
     ("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessReview", False, "", ()),
     ("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True, "hpa", (STATUS,)),
+    ("autoscaling/v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True, "hpa", (STATUS,)),
     ("batch/v1", "cronjobs", "CronJob", True, "cj", (STATUS,)),
     ("batch/v1", "jobs", "Job", True, "", (STATUS,)),
     (
@@ -159,6 +160,10 @@ _CATEGORIES = {
     "validatingadmissionpolicies": ("api-extensions",),
     "validatingadmissionpolicybindings": ("api-extensions",),
 }
+_STORED_AS = {
+    ("events.k8s.io/v1", "events"): "v1",
+    ("autoscaling/v1", "horizontalpodautoscalers"): "autoscaling/v2",
+}
 _VIRTUAL = frozenset({"bindings", "authentication.k8s.io", "authorization.k8s.io"})
 
 
@@ -186,7 +191,7 @@ def _built_in(line: _Line) -> ResourceType:
         subresources=subresources,
         list_kind=f"{kind}List",
         storage=storage_name(group, plural),
-        storage_version="v1" if (group, plural) == ("events.k8s.io", "events") else api_version,
+        storage_version=_STORED_AS.get((api_version, plural), api_version),
     )
 
 

@@ -51,6 +51,13 @@ def test_a_client_certificate_says_what_was_asked_for(authority: Authority) -> N
     assert made.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
 
 
+def test_a_key_usage_that_allows_nothing_is_left_out(authority: Authority) -> None:
+    """OpenSSL takes no certificate that has one."""
+    pem = requests.sign(authority, spec(requests.CLIENT, ["client auth"]), NOW)
+    with pytest.raises(x509.ExtensionNotFound):
+        x509.load_pem_x509_certificate(pem.encode()).extensions.get_extension_for_class(x509.KeyUsage)
+
+
 def test_kubelets_have_certificates(authority: Authority) -> None:
     node = ("system:node:n", "system:nodes")
     requests.sign(authority, spec(requests.KUBELET_CLIENT, CLIENT, *node), NOW)

@@ -65,7 +65,9 @@ def _job_duration(job: JSON, now: datetime) -> str:
 
 def _targets(autoscaler: JSON) -> str:
     """Nothing is measured for an autoscaler here. Of several metrics two are shown."""
-    shown = [_target(each) for each in at(autoscaler, "spec.metrics") or ()]
+    of_v1 = at(autoscaler, "spec.targetCPUUtilizationPercentage")
+    cpu = [f"cpu: <unknown>/{of_v1}%"] if of_v1 is not None else []
+    shown = [*cpu, *(_target(each) for each in at(autoscaler, "spec.metrics") or ())]
     more = [f"{len(shown) - 2} more..."] if len(shown) > 2 else []
     return ", ".join(shown[:2]) + "".join(f" + {each}" for each in more) if shown else NONE
 
