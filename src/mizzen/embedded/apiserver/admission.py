@@ -22,6 +22,7 @@ from mizzen.embedded.apiserver import (
     pods,
     strategy,
     validation,
+    without_effect,
 )
 from mizzen.embedded.apiserver.allocation import Allocations
 from mizzen.embedded.apiserver.operation import Call, Operation
@@ -56,6 +57,8 @@ STORED_ONLY = frozenset(
     }
 )
 """Kinds that clients need to find, and that nothing here honours yet: whoever creates one is told."""
+_WORKLOADS = ("deployments.apps", "replicasets.apps", "statefulsets.apps", "daemonsets.apps")
+MAKES_PODS = frozenset({"pods", *_WORKLOADS, "jobs.batch", "cronjobs.batch"})
 
 
 class Webhooks(Protocol):
@@ -95,6 +98,8 @@ class AdmissionChain:
         if operation.verb == "CREATE" and operation.kind.storage in STORED_ONLY:
             operation.call.warnings.append(f"{operation.kind.resource.kind} is stored, but not acted upon here")
         if operation.obj is not None:
+            if operation.kind.storage in MAKES_PODS and not operation.subresource:
+                operation.call.warnings.extend(without_effect.warnings(operation.obj))
             validation.check(operation)
             escalation.check(self.rights, operation)
             certificate_requests.check(self.rights, operation)

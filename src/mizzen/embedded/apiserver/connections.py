@@ -41,7 +41,8 @@ class Connections:
                 url, params=list(parameters), protocols=protocols, max_msg_size=0, autoping=True
             )
         except aiohttp.WSServerHandshakeError as error:
-            raise errors.failure(error.status, "InternalError", f"the node refused: {error.message}") from None
+            why = error.headers["Refusal"] if error.headers and "Refusal" in error.headers else error.message
+            raise errors.failure(error.status, "InternalError", why) from None
         except (aiohttp.ClientError, OSError) as error:
             raise errors.unavailable(f"the node does not answer: {error}") from None
 

@@ -113,6 +113,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     op: Literal["list", "create_sandbox", "remove_sandbox", "run", "signal", "forget", "adopt", "close"]
     id: str = ""
     hostname: str = ""
+    sysctls: dict[str, str] = {}
     stream: str = ""
     """For `close`: which of the descriptors that init keeps it shall let go."""
     signal: int = 0

@@ -151,7 +151,7 @@ class PodProcesses:
         address = self.addresses.take()
         self._ports += 1
         try:
-            pid = sandbox.create(request.hostname, address, f"pod{self._ports}", ipv6=self.ipv6)
+            pid = sandbox.create(request.hostname, address, f"pod{self._ports}", request.sysctls, ipv6=self.ipv6)
         except BaseException:
             self.addresses.give_back(address)
             raise

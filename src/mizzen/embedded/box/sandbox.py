@@ -10,7 +10,8 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from mizzen.embedded.box import kernel, network
@@ -48,12 +49,17 @@ class Addresses:
         self._used.discard(address)
 
 
-def create(hostname: str, address: str, port: str, *, ipv6: bool = False) -> int:
-    """Make the namespaces with `eth0` at `address` and the box's end named `port`. Returns the pause process's pid."""
+def create(hostname: str, address: str, port: str, sysctls: Mapping[str, str], *, ipv6: bool = False) -> int:
+    """Make the namespaces with `eth0` at `address` and the box's end named `port`. Returns the pause process's pid.
+
+    `sysctls`: of these namespaces, by their dotted names.
+    """
     with _away_from_home() as home:
         kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC)
         socket.sethostname(hostname)
         network.plug_in(address, home["net"], port, ipv6=ipv6)
+        for name, value in sysctls.items():
+            Path("/proc/sys", *name.split(".")).write_text(value)
         kernel.unshare(kernel.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:

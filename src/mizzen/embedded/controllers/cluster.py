@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -207,9 +208,10 @@ class Cluster:
 
 def _event(obj: JSON, type: str, reason: str, message: str, now: str) -> JSON:
     metadata = obj["metadata"]
+    name = f"{metadata['name']}.{time.time_ns():x}"  # a list of them is in their order
     reference = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion") if key in metadata}
     return {
-        "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata.get("namespace") or "default"},
+        "metadata": {"name": name, "namespace": metadata.get("namespace") or "default"},
         "involvedObject": {"apiVersion": obj["apiVersion"], "kind": obj["kind"], **reference},
         "type": type,
         "reason": reason,

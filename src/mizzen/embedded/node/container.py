@@ -149,7 +149,7 @@ def _base_env(pod: JSON, image: Image, uid: int, machine: Machine, *, ours: bool
     return {
         "PATH": f"{SYSTEM_PATH}:{machine.python_bin}",
         "HOME": {0: "/root", 1337: "/home/istio-proxy"}.get(uid, "/"),
-        "HOSTNAME": hostname(pod),
+        "HOSTNAME": kernel_hostname(pod),
         "PYTHONUNBUFFERED": "1",
         **(machine.function_env if ours else {}),
         **image.env,
@@ -159,6 +159,16 @@ def _base_env(pod: JSON, image: Image, uid: int, machine: Machine, *, ours: bool
 def hostname(pod: JSON) -> str:
     name = pod["spec"].get("hostname") or pod["metadata"]["name"]
     return str(name)[:63].rstrip("-.")
+
+
+def kernel_hostname(pod: JSON) -> str:
+    """What `hostname` says in the Pod: with `setHostnameAsFQDN`, and a subdomain, the whole name."""
+    spec, own = pod["spec"], hostname(pod)
+    return _full_name(pod) if spec.get("setHostnameAsFQDN") and spec.get("subdomain") else own
+
+
+def _full_name(pod: JSON) -> str:
+    return f"{hostname(pod)}.{pod['spec']['subdomain']}.{pod['metadata']['namespace']}.svc.{CLUSTER_DOMAIN}"
 
 
 def mounts(pod: JSON, container: JSON, image: Image, sources: Mapping[str, str], env: Mapping[str, str]) -> list[Mount]:
@@ -199,10 +209,7 @@ def etc_mounts(files: PodFiles, container: JSON, termination_log: str) -> list[M
 def hosts_file(pod: JSON, addresses: Iterable[str]) -> str:
     """https://kubernetes.io/docs/tasks/network/customize-hosts-file-for-pods/"""
     own = hostname(pod)
-    subdomain = pod["spec"].get("subdomain")
-    names = [own]
-    if subdomain:
-        names.insert(0, f"{own}.{subdomain}.{pod['metadata']['namespace']}.svc.{CLUSTER_DOMAIN}")
+    names = [_full_name(pod), own] if pod["spec"].get("subdomain") else [own]
     lines = ["# Written by the node.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     lines += [f"{address}\t" + "\t".join(names) for address in addresses]
     for alias in pod["spec"].get("hostAliases") or ():

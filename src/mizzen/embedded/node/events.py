@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -74,7 +73,7 @@ class Recorder:
             change = {"count": count + 1, "lastTimestamp": timestamp(happening.at)}
             await self._api.patch(WELL_KNOWN.events, name, change, namespace)
         else:
-            name = f"{happening.pod['metadata']['name']}.{secrets.token_hex(8)}"
+            name = f"{happening.pod['metadata']['name']}.{time.time_ns():x}"  # a list of them is in their order
             await self._api.create(WELL_KNOWN.events, event(happening, name, self._node), namespace)
         self._remember(key, (name, count + 1))
 

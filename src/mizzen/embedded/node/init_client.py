@@ -69,8 +69,9 @@ class InitClient:
         assert reply.inventory
         return reply.inventory
 
-    async def create_sandbox(self, id: str, hostname: str, meta: dict[str, str]) -> Sandbox:
-        request = Request(seq=next(self._numbers), op="create_sandbox", id=id, hostname=hostname, meta=meta)
+    async def create_sandbox(self, id: str, hostname: str, sysctls: dict[str, str], meta: dict[str, str]) -> Sandbox:
+        seq = next(self._numbers)
+        request = Request(seq=seq, op="create_sandbox", id=id, hostname=hostname, sysctls=sysctls, meta=meta)
         reply, _ = await self._ask(request)
         assert reply.sandbox
         return reply.sandbox

@@ -9,7 +9,7 @@ import time
 
 from mizzen.embedded.node import payload, volumes
 from mizzen.embedded.node.claims import CLAIMS
-from mizzen.embedded.node.container import PodFiles, hostname, hosts_file, resolv_conf
+from mizzen.embedded.node.container import PodFiles, hosts_file, kernel_hostname, resolv_conf
 from mizzen.embedded.node.fields import PodAddresses, Unresolved
 from mizzen.embedded.node.init_client import InitError
 from mizzen.embedded.node.parts import Parts
@@ -19,6 +19,23 @@ from mizzen.kube.api import JSON, ApiError, NotFound
 log = logging.getLogger(__name__)
 
 _RETRY = 5.0
+SAFE_SYSCTLS = frozenset(
+    {
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.tcp_wmem",
+    }
+)
+"""https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/#safe-and-unsafe-sysctls"""
 _REMOVAL_LIMIT = 30.0
 
 
@@ -66,7 +83,9 @@ class PodSandbox:
         meta = {"namespace": metadata["namespace"], "name": metadata["name"]}
         self.gone.clear()
         try:
-            made = await self._parts.init.create_sandbox(metadata["uid"], hostname(self._pod), meta)
+            made = await self._parts.init.create_sandbox(
+                metadata["uid"], kernel_hostname(self._pod), self._sysctls(), meta
+            )
         except InitError as error:
             raise NotNow("FailedCreatePodSandBox", error.message) from error
         self._addresses, self.pid = made.addresses, made.pid
@@ -80,6 +99,14 @@ class PodSandbox:
             if self._pod["spec"].get(name):
                 why = f"{name} is refused: Pods of the embedded cluster have namespaces of their own, and no others"
                 raise NotNow("FailedCreatePodSandBox", why)
+
+    def _sysctls(self) -> dict[str, str]:
+        """Those that a kubelet takes from anybody: they end at the Pod's namespaces. Raises NotNow."""
+        wanted = (self._pod["spec"].get("securityContext") or {}).get("sysctls") or ()
+        for each in wanted:
+            if each["name"] not in SAFE_SYSCTLS:
+                raise NotNow("SysctlForbidden", f"forbidden sysctl: {each['name']!r} not allowlisted")
+        return {each["name"]: each["value"] for each in wanted}
 
     async def _claim(self, name: str, *, fresh: bool = False) -> None:
         """A claim is bound to a folder of this machine as soon as a Pod wants it; one that goes takes no new Pods
@@ -194,7 +221,7 @@ class PodSandbox:
         content = {
             "hosts": hosts_file(self._pod, self._addresses),
             "resolv.conf": resolv_conf(self._pod, self._parts.resolver),
-            "hostname": hostname(self._pod) + "\n",
+            "hostname": kernel_hostname(self._pod) + "\n",
         }
         for name, text in content.items():
             (etc / name).write_text(text)

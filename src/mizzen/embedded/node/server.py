@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from mizzen.embedded.node import logfiles, streams
 from mizzen.embedded.node.facts import kinds
 from mizzen.embedded.node.live import Live
 from mizzen.embedded.node.parts import Parts
 from mizzen.embedded.node.pod import PodWorker
+from mizzen.embedded.node.streams import REFUSAL
 from mizzen.embedded.node.usage import pod_usage
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 
 async def serve(parts: Parts, workers: Workers) -> None:
     """Until cancelled."""
-    app = web.Application()
+    app = web.Application(middlewares=[_with_reason])
     service = NodeServer(workers)
     app.router.add_get("/logs/{namespace}/{pod}/{container}", service.logs)
     app.router.add_get("/exec/{namespace}/{pod}/{container}", service.exec)
@@ -47,6 +49,16 @@ async def serve(parts: Parts, workers: Workers) -> None:
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()
+
+
+@web.middleware
+async def _with_reason(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What asks for a WebSocket gets to see the headers of a refusal alone."""
+    try:
+        return await handler(request)
+    except web.HTTPException as refusal:
+        refusal.headers[REFUSAL] = " ".join((refusal.text or "").split())
+        raise
 
 
 def flag(request: web.Request, name: str) -> bool:

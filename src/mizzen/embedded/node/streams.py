@@ -27,6 +27,8 @@ from mizzen.embedded.node.logfiles import Listener
 from mizzen.embedded.node.stdio import Stdio
 
 PROTOCOL = "v5.channel.k8s.io"
+REFUSAL = "Refusal"
+"""The header that says why there is no connection."""
 STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _CHUNK = 32768
 _SUCCESS: dict[str, object] = {"metadata": {}, "status": "Success"}
