@@ -40,6 +40,10 @@ class Proxy(RuleBasedStateMachine):
         """Types that this stream has had a request of."""
         self.fresh: Counter = Counter()
         self.cold: set = set()
+        """Clusters that wait for endpoints. Envoy says nothing of clusters meanwhile, be it for ever."""
+        self.unsaid: list = []
+        self.waits: set = set()
+        """What was asked for by name and not answered."""
 
     @initialize(world=WORLD)
     def connect(self, world) -> None:
@@ -48,7 +52,19 @@ class Proxy(RuleBasedStateMachine):
 
     def subscribe_all_at_once(self) -> None:
         for url in (CLUSTER, LISTENER):
-            self.request(DeltaRequest(url, initial_versions=self.versions(url)))
+            self.say(DeltaRequest(url, initial_versions=self.versions(url)))
+
+    def say(self, request: DeltaRequest) -> None:
+        if request.type_url == CLUSTER and self.cold:
+            self.unsaid.append(request)
+        else:
+            self.request(request)
+
+    def say_what_waited(self) -> None:
+        if not self.cold:
+            said, self.unsaid = self.unsaid, []
+            for request in said:
+                self.say(request)
 
     def request(self, request: DeltaRequest) -> None:
         """Whose first request of a type says that it holds nothing may be a new process: that has refused nothing."""
@@ -88,6 +104,7 @@ class Proxy(RuleBasedStateMachine):
     def subscribe(self, url: str, name: str) -> None:
         self.subscribed[url].add(name)
         self.held[url].pop(name, None)
+        self.waits.add((url, name))
         self.fresh[url, name] += 1 + self.under_way(url, name)
         self.request(DeltaRequest(url, subscribe=(name,)))
 
@@ -102,6 +119,8 @@ class Proxy(RuleBasedStateMachine):
             self.subscribed[url].discard(name)
             self.held[url].pop(name, None)
             self.request(DeltaRequest(url, unsubscribe=(name,)))
+            self.hear_of(url, name)
+            self.say_what_waited()
 
     @precondition(lambda self: self.inbox)
     @rule()
@@ -112,19 +131,24 @@ class Proxy(RuleBasedStateMachine):
         url = response.type_url
         bad = [one.name for one in response.resources if one.resource.value.startswith(b"bad")]
         partial = url in (CLUSTER, LISTENER)
+        asked = {one.name for one in response.resources if self.fresh[url, one.name] and url != ENDPOINTS}
         for one in response.resources:
             assert one.version, "resources carry versions"
             if one.name in bad:
-                assert (url, one.name, one.version) not in self.refusals_seen, "refused, yet resent"
+                again = (url, one.name, one.version) in self.refusals_seen
+                assert not again or one.name in asked, "refused, yet resent"
                 self.expect_endpoints(url, one.name)
+                self.hear_of(url, one.name)
             elif (partial or not bad) and self.wants(url, one.name):
                 known = self.held[url].get(one.name, (None, None))[0]
                 assert known != one.version or self.fresh[url, one.name] > 0, f"{one.name} was sent again unchanged"
                 self.held[url][one.name] = (one.version, one.resource.value)
-                self.fresh[url, one.name] = max(0, self.fresh[url, one.name] - 1)
                 self.warm(url, one.name)
         for name in response.removed_resources:
             self.held[url].pop(name, None)
+            self.hear_of(url, name)
+        for one in response.resources if partial or not bad or len(response.resources) == 1 else ():
+            self.fresh[url, one.name] = max(0, self.fresh[url, one.name] - 1)
         if len(response.resources) == 1:
             seen = {(url, one.name, one.version) for one in response.resources if one.name in bad}
             self.refusals_seen |= {one for one in seen if self.is_target(*one)}
@@ -133,15 +157,21 @@ class Proxy(RuleBasedStateMachine):
             error = "Error adding/updating cluster(s) " + ", ".join(f"{name}: it is bad" for name in bad)
         elif bad:
             error = "it is bad"
-        self.request(DeltaRequest(url, nonce=response.nonce, error=error))
+        self.say(DeltaRequest(url, nonce=response.nonce, error=error))
+        self.say_what_waited()
 
     def warm(self, url: str, name: str) -> None:
         """A cluster that changes waits for endpoints anew, without asking for those that are subscribed to."""
         if url == CLUSTER and name in self.subscribed[ENDPOINTS]:
             self.cold.add(name)
-        elif url == ENDPOINTS:
-            self.cold.discard(name)
         self.expect_endpoints(url, name)
+        self.hear_of(url, name)
+
+    def hear_of(self, url: str, name: str) -> None:
+        """An answer, whatever it says, ends the wait."""
+        self.waits.discard((url, name))
+        if url == ENDPOINTS:
+            self.cold.discard(name)
 
     def expect_endpoints(self, url: str, name: str) -> None:
         """They come with the cluster, before anyone can know that it is refused."""
@@ -159,16 +189,15 @@ class Proxy(RuleBasedStateMachine):
     @rule()
     def reconnect(self) -> None:
         """The stream breaks; what was under way is lost. The proxy says what it holds."""
-        self.inbox.clear()
-        self.opened.clear()
-        self.fresh.clear()
-        self.cold.clear()
+        for one in (self.inbox, self.opened, self.fresh, self.unsaid):
+            one.clear()
         self.session = DeltaSession(self.store, self.refused)
         self.take(self.session.publish(self.layers))
         self.subscribe_all_at_once()
         for url in BY_NAME:
             if names := tuple(sorted(self.subscribed[url])):
-                self.fresh.update((url, name) for name in names if name not in self.held[url])
+                waiting = url == ENDPOINTS and self.cold
+                self.fresh.update((url, name) for name in names if waiting or name not in self.held[url])
                 self.request(DeltaRequest(url, subscribe=names, initial_versions=self.versions(url)))
 
     @rule()
@@ -179,18 +208,14 @@ class Proxy(RuleBasedStateMachine):
             self.apply(self.inbox.pop(0))
         assert not self.inbox, "it never comes to rest"
         assert self.session.settled
-        assert not {name for name in self.cold if self.has_good_endpoints(name)}, "clusters that never warm"
+        assert not self.cold, "clusters that never warm"
+        assert all(url == EXTENSION and name not in self.target[url] for url, name in self.waits), "no answer"
         for url in TYPES:
             for name, resource in self.target[url].items():
                 if self.wants(url, name) and not resource.body.startswith(b"bad"):
                     assert self.held[url].get(name) == (resource.version, resource.body), (url, name)
             for name in self.held[url]:
-                assert name in self.target[url], f"{name} should have been removed"
-
-    def has_good_endpoints(self, name: str) -> bool:
-        """Endpoints that the proxy refuses cannot warm a cluster: it goes on without, when Envoy's patience ends."""
-        told = self.target[ENDPOINTS].get(name)
-        return name in self.held[ENDPOINTS] and not (told and told.body.startswith(b"bad"))
+                assert name in self.target[url], f"{url} {name} should have been removed"
 
     @precondition(lambda self: not self.inbox and self.session.settled)
     @rule()

@@ -4,8 +4,9 @@ https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xd
 
 What it promises, after any interleaving of targets, acknowledgements, refusals and reconnects:
 * the proxy ends up holding its target, except for versions that it refused: those are not sent again before another
-  version of the same resource was taken;
+  version of the same resource was taken, unless it asks;
 * nothing that the proxy holds is sent again, unless it asks (a subscription may mean that it forgot);
+* what the proxy waits for is answered, be it with "there is none": nothing else ends its wait;
 * while a type has a response under way, newer targets only add to what follows: the latest wins per resource;
 * clusters are there before what refers to them, and leave after it (make before break).
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, MutableMapping
 
 from mizzen.ads.blame import blame
-from mizzen.ads.store import NOTHING, Named, Store
+from mizzen.ads.store import NOTHING, Named, Response, Store
 from mizzen.ads.subscription import Subscription, TypeState
 from mizzen.ads.target import (
     ALL_AT_ONCE,
@@ -170,15 +171,21 @@ class DeltaSession:
         url, holds = request.type_url, request.initial_versions
         if WILDCARD in request.subscribe:
             self._want_all(state, request)
-        clusters = self._types.get(CLUSTER) if url == ENDPOINTS else None
-        warming = clusters.under_way if clusters is not None else frozenset()
         fresh = [name for name in request.subscribe if name != WILDCARD]
-        known = {name: None if name in warming else holds.get(name) for name in fresh}
+        warming = self._warming(fresh) if url == ENDPOINTS else frozenset()
+        known = {name: holds.get(name) for name in fresh}
+        due = {name for name, version in known.items() if version is None or name in warming}
         targets = self._versions(url)
         state.add(fresh)
         state.held.note_all(known, targets)
-        state.asked.update(name for name, version in known.items() if version is None)
-        state.pending.update(name for name, version in known.items() if version is None or targets.get(name) != version)
+        state.asked |= due
+        state.pending |= due
+        state.pending.update(name for name, version in known.items() if targets.get(name) != version)
+
+    def _warming(self, names: Iterable[str]) -> frozenset[str]:
+        """Clusters that may wait for their endpoints. Envoy says nothing of clusters while any of them waits."""
+        clusters = self._types.get(CLUSTER)
+        return frozenset(names) if clusters is None else clusters.under_way
 
     def _unsubscribe(self, state: Subscription, request: DeltaRequest) -> None:
         for name in request.unsubscribe:
@@ -199,24 +206,29 @@ class DeltaSession:
             return
         if request.error is None:
             self._accept(url, state, response.versions)
-            return
-        refused, unknown = blame(url, response, request.error)
+        else:
+            self._refuse(url, state, response, request.error)
+        if not state.in_flight and state.answering:
+            state.answering = set()
+
+    def _refuse(self, url: str, state: Subscription, response: Response, message: str) -> None:
+        refused, unknown = blame(url, response, message)
         blamed = refused | unknown
         taken = {name: version for name, version in response.versions.items() if name not in blamed}
         self._accept(url, state, taken)
         for name in refused:
-            self.refused[url, name] = Refusal(response.versions[name] or "", request.error)
+            self.refused[url, name] = Refusal(response.versions[name] or "", message)
             state.alone.discard(name)
         again = {name for name in unknown if state.wants(name)}
         state.alone |= again
         state.pending |= again
-        if not state.wildcard:  # who asked has no answer yet, even if what is wanted by now is what it once held
-            state.asked |= again
+        state.asked |= again & state.answering
 
     def _accept(self, url: str, state: Subscription, accepted: Mapping[str, str | None]) -> None:
         if self.refused:
-            for name in accepted:
-                self.refused.pop((url, name), None)
+            for name, version in accepted.items():
+                if version is not None:
+                    self.refused.pop((url, name), None)
         if state.alone:
             state.alone -= accepted.keys()
         if not (state.wildcard or state.names >= accepted.keys()):
@@ -293,7 +305,10 @@ class DeltaSession:
         for name in _ordered(state.pending, target):
             resource = target.get(name)
             if self.refused and self._refuses(url, name, resource):
-                continue
+                if name not in asked:
+                    continue
+                if url == ENDPOINTS:  # or the cluster would wait for ever. A second refusal ends what others wait for
+                    resource = None
             if resource is not None:
                 if name in asked or held.version(name, resource.version) != resource.version:
                     resources.append(resource)
@@ -305,7 +320,7 @@ class DeltaSession:
             removed += sorted(waiting)
             waiting = set()
         state.pending = waiting
-        state.asked.clear()
+        state.answering, state.asked = asked if resources or removed else set(), set()
         return resources, removed
 
     def _refuses(self, url: str, name: str, resource: Resource | None) -> bool:

@@ -32,6 +32,8 @@ class Subscription:
     """Names to look at again: target and held may differ."""
     asked: set[str] = field(default_factory=set)
     """Names to answer for even if nothing changed, or nothing is there."""
+    answering: set[str] = field(default_factory=set)
+    """Those among them that what is under way answers."""
     alone: set[str] = field(default_factory=set)
     """Names that were in a refused response which did not say whom it meant; sent one by one."""
     in_flight: dict[str, Response] = field(default_factory=dict)

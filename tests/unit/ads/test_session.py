@@ -121,6 +121,37 @@ def test_endpoints_of_a_changed_cluster_come_again_after_a_refusal_that_was_not_
     assert names(ack(session, sent, "b: is wrong")) == [("ClusterLoadAssignment", ["a"], [])]
 
 
+def test_a_cluster_whose_endpoints_were_refused_does_not_wait_for_them() -> None:
+    subscribed = (DeltaRequest(CLUSTER), DeltaRequest(ENDPOINTS, subscribe=("a",)))
+    session = settled(layers(clusters={"a": "1"}, endpoints={"a": "e"}), *subscribed)
+    (sent,) = session.publish(layers(clusters={"a": "1"}, endpoints={"a": "wrong"}))
+    assert ack(session, sent, "it is wrong") == []
+    sent = session.publish(layers(clusters={"a": "2"}, endpoints={"a": "wrong"}))
+    assert names(sent) == [("Cluster", ["a"], []), ("ClusterLoadAssignment", [], ["a"])]
+    for body in sent:
+        assert ack(session, body) == []
+    again = session.on_request(DeltaRequest(ENDPOINTS, subscribe=("a",)))
+    assert names(again) == [("ClusterLoadAssignment", [], ["a"])]
+
+
+def test_who_asks_for_what_it_refused_is_told_again() -> None:
+    session = settled(layers(routes={"a": "wrong"}))
+    (sent,) = session.on_request(DeltaRequest(ROUTES, subscribe=("a",)))
+    assert ack(session, sent, "it is wrong") == []
+    again = session.on_request(DeltaRequest(ROUTES, subscribe=("a",)))
+    assert names(again) == [("RouteConfiguration", ["a"], [])]
+
+
+def test_who_comes_back_without_a_word_of_clusters_waits_for_endpoints() -> None:
+    """Envoy 1.40 speaks of clusters once none waits, and asks for endpoints as if it wanted none that it has."""
+    target = layers(clusters={"a": "2"}, endpoints={"a": "e"})
+    session = DeltaSession(Store())
+    session.publish(target)
+    holds = {"a": target[0][ENDPOINTS]["a"].version}
+    again = session.on_request(DeltaRequest(ENDPOINTS, subscribe=("a",), initial_versions=holds))
+    assert names(again) == [("ClusterLoadAssignment", ["a"], [])]
+
+
 @pytest.mark.parametrize(
     ("url", "sent", "message", "refused", "unknown"),
     [
