@@ -136,7 +136,7 @@ class Housekeeping:
         subscription = self.store.subscribe(storage, "", self.store.revision)
         try:
             while list(self.store.entries(storage)):
-                await subscription.wait(60)
+                await subscription.wait()
                 subscription.pending.clear()
         finally:
             self.store.unsubscribe(subscription)

@@ -5,6 +5,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import contextlib
@@ -28,6 +29,8 @@ from mizzen.kube.api import JSON
 T = TypeVar("T")
 BOOKMARK_SECONDS = 60.0
 DEFAULT_WATCH_SECONDS = 30 * 60.0
+_TICK = 0.01
+"""Seconds: as much as a timer may come too early."""
 CHUNK_BYTES = 1024 * 1024
 """What is written at once: a slow reader must not hold more of the memory."""
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
@@ -41,7 +44,7 @@ class Filter:
     fields: tuple[selectors.FieldRequirement, ...] = ()
 
     def accepts(self, entry: Entry) -> bool:
-        if not selectors.matches_labels(self.labels, entry.labels):
+        if self.labels and not selectors.matches_labels(self.labels, entry.labels):
             return False
         if not self.fields:
             return True
@@ -166,6 +169,8 @@ class Watch(Generic[T]):
     _subscription: Subscription = field(init=False)
     _start: int = field(init=False)
     _initial: list[Entry] = field(init=False, default_factory=list)
+    _rang: bool = False
+    """It is time for a bookmark, or for the end."""
 
     def open(self) -> None:
         """Raises 410 (as the answer itself) when the revision to begin from is not kept any more."""
@@ -193,15 +198,30 @@ class Watch(Generic[T]):
             self.store.unsubscribe(self._subscription)
 
     async def _live(self) -> AsyncIterator[list[T]]:
+        """One timer serves many events: to set another for each would cost every watcher of every write."""
         end = time.monotonic() + self.request.seconds
-        mark = time.monotonic() + BOOKMARK_SECONDS
-        while not self._subscription.closed and time.monotonic() < end:
-            await self._subscription.wait(max(0.001, min(end, mark) - time.monotonic()))
-            if some := self._drain():
-                yield some
-            if self.request.bookmarks and time.monotonic() >= min(mark, end) and not self._subscription.pending:
-                mark = time.monotonic() + BOOKMARK_SECONDS
-                yield [self.bookmark(self.store.revision, False)]
+        alarm = self._alarm(self.request.seconds)
+        try:
+            while not self._subscription.closed:
+                if self._rang and not self._subscription.pending:
+                    if self.request.bookmarks:
+                        yield [self.bookmark(self.store.revision, False)]
+                    if (left := end - time.monotonic()) <= _TICK:
+                        return
+                    alarm = self._alarm(left)
+                await self._subscription.wait()
+                if some := self._drain():
+                    yield some
+        finally:
+            alarm.cancel()
+
+    def _alarm(self, left: float) -> asyncio.TimerHandle:
+        self._rang = False
+        return asyncio.get_running_loop().call_later(min(left, BOOKMARK_SECONDS), self._ring)
+
+    def _ring(self) -> None:
+        self._rang = True
+        self._subscription.rouse()
 
     def _drain(self) -> list[T]:
         found: list[T] = []

@@ -53,28 +53,25 @@ class Subscription:
             self.close()
             return
         self.pending.append(event)
-        self._rouse()
+        self.rouse()
 
     def close(self) -> None:
         self.closed = True
-        self._rouse()
+        self.rouse()
 
-    def _rouse(self) -> None:
+    def rouse(self) -> None:
+        """Let who waits look again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def wait(self, seconds: float) -> None:
-        """Until there is something pending, it is closed, or the time is over."""
+    async def wait(self) -> None:
+        """Until there is something pending, it is closed, or somebody rouses it."""
         if self.pending or self.closed:
             return
-        # Not `wait_for`, which makes a task of every wait: a write wakes as many as watch.
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_later(seconds, self._rouse)
+        self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
 
