@@ -156,11 +156,11 @@ async def test_tokens(tmp_path: Path) -> None:
     """No token passes, a bad one does not: 8.7. 2021-001: nor does one of an issuer that nobody knows."""
     stranger = ec.generate_private_key(ec.SECP256R1())
     trusted = {"issuer": "https://one", "jwks": key_set(signing_key()), "audiences": ["shop"]}
-    good = {"iss": "https://one", "sub": "me", "aud": "shop", "role": "admin"}
+    good = {"iss": "https://one", "sub": "me", "aud": "shop", "realm": {"role": "admin"}}
     tokens = authentication(
         {
             **trusted,
-            "outputClaimToHeaders": [{"header": "x-claim", "claim": "role"}],
+            "outputClaimToHeaders": [{"header": "x-claim", "claim": "realm.role"}],
             "outputPayloadToHeader": "x-payload",
         }
     )
@@ -326,12 +326,18 @@ def closed_after(connection: socket.socket, started: float) -> bool:
 
 
 async def test_dry_run_is_told_and_not_enforced(tmp_path: Path) -> None:
-    tried = policy("try", action="DENY", rules=[{}])
+    """Told to other policies, too, as is whatever a filter before them notes."""
+    tried = policy("try", action="DENY", rules=[{"to": [{"operation": {"paths": ["/tried"]}}]}])
     annotated = type(tried)(
         metadata=type(tried.metadata)(name="try", namespace="default", annotations={"istio.io/dry-run": "true"}),
         spec=tried.spec,
     )
     async with guarded(tmp_path, MeshConfig()) as envoy:
         await envoy.enforce(Guards(policies=(annotated,)))
-        assert envoy.get("/").status == 200
+        assert envoy.get("/tried").status == 200
         assert json.dumps(envoy.stats("shadow_denied")).count("istio_dry_run_deny_") >= 1
+        noted = "experimental.envoy.filters.http.rbac[istio_dry_run_deny_shadow_engine_result]"
+        for values, statuses in (["denied"], [200, 403]), (["den*"], [200, 403]), (["[denied]"], [403, 403]):
+            by_metadata = policy(rules=[{"when": [{"key": noted, "values": values}]}])
+            await envoy.enforce(Guards(policies=(annotated, by_metadata)))
+            assert [envoy.get(path).status for path in ("/tried", "/")] == statuses, values
