@@ -141,3 +141,33 @@ def test_is_refused(call: Call, held: Resources, error: str) -> None:
 def test_a_gateway_serves_hosts_in_any_case_and_with_any_port() -> None:
     landing = place(Call(8080, host="A.Example.com:31380", path="/api/x"), GATEWAY)
     assert (landing.error, landing.cluster) == ("", outbound(9080, "", "reviews"))
+
+
+SEIZED = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: thief, namespace: evil}
+spec:
+  hosts: [own.default.svc.cluster.local]
+  http: [{route: [{destination: {host: reviews.default.svc.cluster.local, subset: v1}}]}]
+"""
+KEPT_AT_HOME = """
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: "defaultVirtualServiceExportTo: ['.']"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("mesh", "cluster"), [("", outbound(80, "v1", "reviews")), (KEPT_AT_HOME, outbound(80, "", "own"))]
+)
+def test_who_may_speak_for_a_host_is_for_the_mesh_to_say(mesh: str, cluster: str) -> None:
+    """ISTIO-SECURITY-2026-002: any namespace may take a host over, unless rules stay where they are written."""
+    snapshot = Snapshot.of(
+        [*services({"own.default": {80: "http"}, "reviews.default": {80: "http"}}), *objects(SEIZED + mesh)]
+    )
+    caller = Proxy(namespace="default", name="own-1", labels={"app": "own"})
+    told = world(scopes(snapshot, caller, gateway=False), snapshot, caller.namespace)
+    assert place(Call(80, "10.96.0.1", host="own"), told).cluster == cluster
