@@ -7,12 +7,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-import scopes
+import drawn
+from dice import Dice
 from mizzen.api import networking as api
 from mizzen.api.base import Metadata, Resource
 from mizzen.api.decode import convert, to_json
 from mizzen.api.validate import validate
-from scopes import Dice
 from stories import KINDS
 
 NAMESPACES = ["default", "other"]
@@ -99,34 +99,34 @@ def destination(dice: Dice) -> api.Destination:
 
 def http_route(dice: Dice) -> api.HTTPRoute:
     matches = dice.several(lambda: _http_match(dice))
-    common = {"name": dice.one(["", "main"]), "match": matches, "headers": dice.maybe(lambda: scopes.headers(dice))}
+    common = {"name": dice.one(["", "main"]), "match": matches, "headers": dice.maybe(lambda: drawn.headers(dice))}
     kind = dice.one(["route", "route", "route", "redirect", "direct"])
     if kind == "redirect":
-        return api.HTTPRoute(redirect=scopes.redirect(dice), **common)
+        return api.HTTPRoute(redirect=drawn.redirect(dice), **common)
     if kind == "direct":
-        return api.HTTPRoute(direct_response=api.HTTPDirectResponse(status=dice.one(scopes.STATUS)), **common)
+        return api.HTTPRoute(direct_response=api.HTTPDirectResponse(status=dice.one(drawn.STATUS)), **common)
     return api.HTTPRoute(
         route=dice.several(lambda: _http_destination(dice), least=1),
         timeout=dice.maybe(dice.duration),
-        retries=dice.maybe(lambda: scopes.retries(dice)),
-        rewrite=dice.maybe(lambda: scopes.rewrite(dice)),
-        fault=dice.maybe(lambda: scopes.fault(dice)),
-        cors_policy=dice.maybe(lambda: scopes.cors(dice)),
+        retries=dice.maybe(lambda: drawn.retries(dice)),
+        rewrite=dice.maybe(lambda: drawn.rewrite(dice)),
+        fault=dice.maybe(lambda: drawn.fault(dice)),
+        cors_policy=dice.maybe(lambda: drawn.cors(dice)),
         mirror=dice.maybe(lambda: destination(dice)),
-        mirror_percentage=dice.maybe(lambda: scopes.percent(dice)),
+        mirror_percentage=dice.maybe(lambda: drawn.percent(dice)),
         **common,
     )
 
 
 def _http_match(dice: Dice) -> api.HTTPMatchRequest:
-    draw = scopes.http_match(dice)
+    draw = drawn.http_match(dice)
     fields = {name: getattr(draw, name) for name in draw.__struct_fields__}
     asked = {"port": dice.one([0, 0, 80, 8080]), "gateways": dice.one([(), (), ("mesh",), ("front",)])}
     return api.HTTPMatchRequest(**{**fields, **asked, "source_labels": dice.one([{}, {"app": "own"}])})
 
 
 def _http_destination(dice: Dice) -> api.HTTPRouteDestination:
-    headers = dice.maybe(lambda: scopes.headers(dice))
+    headers = dice.maybe(lambda: drawn.headers(dice))
     return api.HTTPRouteDestination(
         destination=destination(dice), weight=dice.one([0, 1, 50, 2**31 - 1]), headers=headers
     )
@@ -156,7 +156,7 @@ def _shares(dice: Dice) -> tuple[api.RouteDestination, ...]:
 
 def traffic_policy(dice: Dice) -> api.TrafficPolicy:
     """Without what is refused as not honoured yet."""
-    return replace(scopes.traffic_policy(dice), retry_budget=None)
+    return replace(drawn.traffic_policy(dice), retry_budget=None)
 
 
 def destination_rule(dice: Dice) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from dice import Dice
 from mizzen.api.authorization import AuthorizationPolicy, RequestAuthentication
 from mizzen.api.decode import convert
 from mizzen.api.validate import legality
 from mizzen.scope.decision import Request
 from mizzen.scope.model import Guards
-from scopes import Dice
 
 PATHS = ["/", "/a", "/a/b", "/a/b/c", "/admin", "/admin/x", "/ab", "/A", "/a//b", "/a.b", "/a/b?x=/admin"]
 PATHS += ["/a/", "/a/b/", "//", "/a;x=1", "/a%20b", "/a%2Fb", "/a/b?"]

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 import meshes
 import scopes
+from dice import Dice
 from envoy_judge import free_port, judge
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.view import Proxy
@@ -29,7 +30,7 @@ async def test_anything_valid(tmp_path: Path, kind: str) -> None:
     ports = free_port(), free_port()
     async with judge(tmp_path) as envoy:
         for seed in range(60 * TIMES):
-            dice = scopes.Dice(seed)
+            dice = Dice(seed)
             config = scopes.mesh(dice, **fixed)
             if kind == "gateway":
                 world = translate.gateway(scopes.gateway_scope(dice, config, ports))

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import policies
+from dice import Dice
 from guarded import Guarded, guarded
 from mizzen.api.decode import to_json
 from mizzen.api.mesh import GatewayTopology, MeshConfig, ProxyConfig
 from mizzen.scope.decision import Request, Verdict, decide
 from mizzen.scope.model import Guards
 from policies import authentication, key_set, signing_key, token
-from scopes import Dice
 
 pytestmark = pytest.mark.process
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dice import Dice
 from mizzen.ads.store import Store
 from mizzen.ads.target import find, names
 from mizzen.api.base import Resource
@@ -15,7 +16,6 @@ from mizzen.controlplane.views import Views
 from mizzen.envoy.resources import PUSH_ORDER
 from mizzen.scope.snapshot import Change, Snapshot, absent, present
 from mizzen.scope.view import GatewayView, InboundView, OutboundView
-from scopes import Dice
 from worlds import objects
 
 NAMESPACES, NAMES = ("default", "istio-system"), ("a", "b")

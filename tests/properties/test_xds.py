@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import meshes
 import scopes
+from dice import Dice
 from mizzen.analysis import dangling_references
 from mizzen.api.decode import to_json
 from mizzen.api.mesh import MeshConfig
@@ -44,7 +45,7 @@ SEEDS = st.integers(0, 10_000)
 
 
 def worlds(seed: int) -> Iterator[Resources]:
-    dice = scopes.Dice(seed)
+    dice = Dice(seed)
     mesh = scopes.mesh(dice)
     yield translate.gateway(scopes.gateway_scope(dice, mesh, (8080, 8081)))
     calls, serves = (
@@ -99,7 +100,7 @@ def test_resources_are_named_as_their_messages_say(seed: int) -> None:
 
 @given(SEEDS)
 def test_a_composed_route_table_is_what_protobuf_would_write(seed: int) -> None:
-    dice = scopes.Dice(seed)
+    dice = Dice(seed)
     clusters = [scopes.subset(dice, 0)]
     table = scopes.table(dice, "80", clusters, sidecar=True)
     mesh = MeshConfig()
@@ -113,7 +114,7 @@ def test_a_composed_route_table_is_what_protobuf_would_write(seed: int) -> None:
 
 @given(SEEDS, st.randoms(use_true_random=False))
 def test_a_composed_assignment_is_what_protobuf_would_write(seed: int, order: Any) -> None:
-    dice = scopes.Dice(seed)
+    dice = Dice(seed)
     endpoints = list({each.address: each for each in dice.several(lambda: scopes.endpoint(dice), most=12)}.values())
     resource = cluster_load_assignment("a", endpoints)
     assert ClusterLoadAssignment.FromString(resource.body) == plainly_written("a", endpoints)
@@ -145,9 +146,10 @@ def plainly_written(cluster: str, endpoints: list[model.Endpoint]) -> Any:
 
 VERSIONS = """
 import scopes
+from dice import Dice
 from mizzen.xds import translate
 for seed in range(6):
-    dice = scopes.Dice(seed)
+    dice = Dice(seed)
     mesh = scopes.mesh(dice)
     told = translate.outbound(scopes.outbound_scope(dice, mesh))
     print([each.version for url in sorted(told) for each in told[url].values()])
@@ -162,7 +164,7 @@ def test_versions_do_not_depend_on_the_process(seed: str) -> None:
     run = subprocess.run([sys.executable, "-c", VERSIONS], env=environment, capture_output=True, text=True, check=True)
     here: list[str] = []
     for number in range(6):
-        dice = scopes.Dice(number)
+        dice = Dice(number)
         mesh = scopes.mesh(dice)
         told = translate.outbound(scopes.outbound_scope(dice, mesh))
         here.append(str([each.version for url in sorted(told) for each in told[url].values()]))
@@ -171,7 +173,7 @@ def test_versions_do_not_depend_on_the_process(seed: str) -> None:
 
 def test_an_unchanged_leaf_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """An edit of one host costs that host."""
-    dice = scopes.Dice(1)
+    dice = Dice(1)
     rule = model.Rule(destinations=(scopes.destination(dice, [scopes.subset(dice, 0)]),))
     hosts = [model.Host(name=f"h{number}", domains=(f"h{number}",), rules=(rule,)) for number in range(3)]
     mesh, written = MeshConfig(), []
