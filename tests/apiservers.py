@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from mizzen.embedded.apiserver.pki import Pki, kubeconfig
+from mizzen.embedded.apiserver.pki_files import Pki, kubeconfig
 
 
 class ApiServer:

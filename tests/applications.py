@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from mizzen.embedded.apiserver.application import Application, open_application
-from mizzen.embedded.apiserver.pki import Pki
+from mizzen.embedded.apiserver.pki_files import Pki
 
 STORE = "store.db"
 

@@ -18,7 +18,8 @@ import applications
 from mizzen.embedded.apiserver.application import Application
 from mizzen.embedded.apiserver.connections import Connections
 from mizzen.embedded.apiserver.http_server import HttpServer, tls_context
-from mizzen.embedded.apiserver.pki import Pki, ensure_pki, kubeconfig
+from mizzen.embedded.apiserver.pki import ensure_pki
+from mizzen.embedded.apiserver.pki_files import Pki, kubeconfig
 from mizzen.kube.api import WELL_KNOWN, Api
 from mizzen.kube.http import HttpApi
 from mizzen.kube.memory import MemoryApi

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mizzen.embedded.apiserver.pki import Pki, kubeconfig
+from mizzen.embedded.apiserver.pki_files import Pki, kubeconfig
 
 KUBECTL = shutil.which("kubectl")
 pytestmark = [pytest.mark.process, pytest.mark.skipif(KUBECTL is None, reason="kubectl is not on PATH")]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mizzen.embedded.apiserver.pki import Pki, kubeconfig
+from mizzen.embedded.apiserver.pki_files import Pki, kubeconfig
 from mizzen.kube import api as kube
 from mizzen.kube.http import HttpApi
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from mizzen.embedded.box import create
+from mizzen.embedded.box import create, record
 from mizzen.embedded.box.messages import Message, Mount, Process, Request, close_all, receive, send
 from mizzen.embedded.node.container import DEFAULT_CAPABILITIES
 from mizzen.embedded.paths import ClusterPaths
@@ -79,7 +79,7 @@ def assert_nothing_left(paths, mounts_before):
     eventually(lambda: not interface_exists(create.interface_name(paths)))
     eventually(lambda: not processes_of(paths))
     assert mounted(paths) == mounts_before
-    eventually(lambda: create.running(paths) is None)
+    eventually(lambda: record.running(paths) is None)
 
 
 class Node:
@@ -135,7 +135,7 @@ def node(paths):
 def test_start_finds_the_running_box_and_stop_leaves_nothing(paths):
     mounts = mounted(paths)
     box = create.start(paths)
-    assert create.start(paths) == box == create.running(paths)
+    assert create.start(paths) == box == record.running(paths)
     assert interface_exists(box.interface)
     assert paths.box.stat().st_mode & 0o077 == 0
     assert outside(box.address, 1) == errno.ECONNREFUSED

@@ -15,7 +15,7 @@ from pyroute2 import IPRoute
 
 from clusters import IMAGES
 from mizzen.embedded import cluster, images
-from mizzen.embedded.box import create
+from mizzen.embedded.box import record
 from mizzen.embedded.box.cgroups import hierarchy
 from mizzen.embedded.node.policies import NETWORK_POLICIES
 from mizzen.embedded.paths import cluster_paths
@@ -114,7 +114,7 @@ async def delete(api, name):
 
 
 def node_pid():
-    box = create.read(cluster_paths(NAME))
+    box = record.read(cluster_paths(NAME))
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
             number, line = int(entry.name), (entry / "cmdline").read_bytes()

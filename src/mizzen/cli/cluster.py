@@ -12,12 +12,13 @@ from mizzen.cli.clusters import name_option
 from mizzen.cli.groups import Group
 
 if TYPE_CHECKING:
-    from mizzen.embedded.cluster import Cluster
+    from mizzen.embedded.clusters import Cluster
 
 
 def start_cluster(name: str) -> Cluster:
     """The running cluster, with progress on stderr. Raises Failure that says what this machine lacks."""
-    from mizzen.embedded import cluster, doctor
+    from mizzen.embedded import cluster, clusters, doctor
+    from mizzen.embedded.box.record import BoxError
     from mizzen.embedded.kubeconfig import KubeconfigError
 
     findings = doctor.examine(name)
@@ -25,32 +26,34 @@ def start_cluster(name: str) -> Cluster:
         if finding.warning:
             talk.warn(f"{finding.check}: {finding.detail}\n    {finding.cure}")
     lacking = [finding for finding in findings if not finding.ok]
-    if lacking and cluster.status(name).state != "Running":
+    if lacking and clusters.status(name).state != "Running":
         first = lacking[0]
         raise exits.Failure(f"{first.check}: {first.detail}", first.cure or "`mizzen doctor` tells more")
     try:
         with talk.step(f"Starting cluster {name}", f"Cluster {name} is running"):
             return asyncio.run(cluster.start(name))
-    except (cluster.BoxError, cluster.ClusterError, KubeconfigError) as error:
+    except (BoxError, cluster.ClusterError, KubeconfigError) as error:
         raise exits.Failure(str(error), "`mizzen doctor` says what this machine lacks") from error
 
 
 def stop_cluster(name: str) -> None:
     from mizzen.embedded import cluster
+    from mizzen.embedded.box.record import BoxError
 
     try:
         stopped = asyncio.run(cluster.stop(name))
-    except cluster.BoxError as error:
+    except BoxError as error:
         raise exits.Failure(str(error)) from error
     talk.say(f"✔ Cluster {name} is stopped; its state is kept" if stopped else f"cluster {name} was not running")
 
 
 def delete_cluster(name: str) -> None:
     from mizzen.embedded import cluster
+    from mizzen.embedded.box.record import BoxError
 
     try:
         deleted = asyncio.run(cluster.delete(name))
-    except cluster.BoxError as error:
+    except BoxError as error:
         raise exits.Failure(str(error)) from error
     talk.say(f"✔ Cluster {name} is deleted" if deleted else f"there is no cluster {name}")
 
@@ -86,7 +89,7 @@ def delete(name: str) -> None:
 @render.output
 def status(name: str, form: str) -> None:
     """What runs. Exit code 1 when it is not running."""
-    from mizzen.embedded.cluster import status as cluster_status
+    from mizzen.embedded.clusters import status as cluster_status
 
     found = cluster_status(name)
     row = (found.name, found.state, found.address, found.api_url, found.context, "no" if found.rootless else "yes")

@@ -14,7 +14,7 @@ from mizzen.cli import exits
 from mizzen.embedded.paths import DEFAULT_NAME, ClusterPaths, cluster_paths
 
 if TYPE_CHECKING:
-    from mizzen.embedded.cluster import Cluster
+    from mizzen.embedded.clusters import Cluster
     from mizzen.kube.http import HttpApi
 
 P = ParamSpec("P")
@@ -47,7 +47,7 @@ def paths_of(name: str) -> ClusterPaths:
 
 def running_cluster(name: str) -> Cluster:
     """Raises Failure when it does not run."""
-    from mizzen.embedded.cluster import status
+    from mizzen.embedded.clusters import status
 
     found = status(name)
     if found.state != "Running":

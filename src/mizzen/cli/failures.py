@@ -26,7 +26,8 @@ def failure_of(error: Exception) -> exits.Failure:
 
 
 def _of_the_cluster(error: Exception) -> exits.Failure | None:
-    from mizzen.embedded.cluster import BoxError, ClusterError
+    from mizzen.embedded.box.record import BoxError
+    from mizzen.embedded.cluster import ClusterError
     from mizzen.embedded.kubeconfig import KubeconfigError
     from mizzen.install.apply import NotInstalled
     from mizzen.kube.config import ConfigError

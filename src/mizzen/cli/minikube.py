@@ -54,7 +54,7 @@ def ip(name: str) -> None:
 @name_option
 def status(name: str) -> None:
     """What runs, in minikube's words."""
-    from mizzen.embedded.cluster import status as cluster_status
+    from mizzen.embedded.clusters import status as cluster_status
 
     state = "Running" if cluster_status(name).state == "Running" else "Stopped"
     configured = "Configured" if state == "Running" else "Stopped"

@@ -46,7 +46,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
 @render.output
 def command(name: str, form: str) -> None:
     """What runs, and what is wrong with it. Exit code 1 when something is."""
-    from mizzen.embedded.cluster import status as cluster_status
+    from mizzen.embedded.clusters import status as cluster_status
 
     found = cluster_status(name)
     status = Status(found.name, found.state, found.address)

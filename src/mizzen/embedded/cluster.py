@@ -1,4 +1,4 @@
-"""The life of an embedded cluster, for the command line: start, stop, delete, status."""
+"""The life of an embedded cluster, for the command line: start, stop, delete."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from mizzen.embedded import kubeconfig
-from mizzen.embedded.apiserver.pki import Pki
-from mizzen.embedded.apiserver.pki import kubeconfig as kubeconfig_text
+from mizzen.embedded.apiserver.pki_files import Pki
+from mizzen.embedded.apiserver.pki_files import kubeconfig as kubeconfig_text
 from mizzen.embedded.box import create
-from mizzen.embedded.box.create import Box, BoxError
-from mizzen.embedded.paths import DEFAULT_NAME, ClusterPaths, cluster_names, cluster_paths
+from mizzen.embedded.box.record import Box, running
+from mizzen.embedded.clusters import Cluster, context_name, described
+from mizzen.embedded.paths import DEFAULT_NAME, ClusterPaths, cluster_paths
 from mizzen.embedded.placement import NODE_NAME
 from mizzen.kube.api import WELL_KNOWN, ApiError
 from mizzen.kube.conditions import holds
@@ -28,29 +28,9 @@ from mizzen.kube.http import HttpApi
 START_LIMIT = 60.0
 _POLL = 0.05
 
-__all__ = ["BoxError", "Cluster", "ClusterError", "delete", "names", "start", "status", "stop"]
-
 
 class ClusterError(Exception):
     """What was asked for could not be done; the message says what helps."""
-
-
-class Cluster(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A cluster as `mizzen cluster status` shows it."""
-
-    name: str
-    state: Literal["Running", "Starting", "Stopped", "Absent"]
-    context: str
-    """Its context in the user's kubeconfig."""
-    kubeconfig: str = ""
-    """A kubeconfig with this cluster alone."""
-    address: str = ""
-    """`mizzen ip`: NodePorts answer there."""
-    api_url: str = ""
-    rootless: bool = False
-    ip_families: tuple[str, ...] = ()
-    """Of its Pods and Services."""
-    pid: int = 0
 
 
 class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,26 +38,6 @@ class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     previous: str = ""
-
-
-def context_name(name: str) -> str:
-    return name if name == DEFAULT_NAME else f"{DEFAULT_NAME}-{name}"
-
-
-def names() -> list[str]:
-    """Every cluster with a state folder."""
-    return cluster_names()
-
-
-def status(name: str = DEFAULT_NAME) -> Cluster:
-    """What there is of the cluster, without asking it anything."""
-    paths = cluster_paths(name)
-    if not paths.root.is_dir():
-        return Cluster(name=name, state="Absent", context=context_name(name))
-    box = create.running(paths)
-    if box is None:
-        return Cluster(name=name, state="Stopped", context=context_name(name))
-    return _described(name, paths, box, ready=paths.kubeconfig.exists())
 
 
 async def start(
@@ -100,7 +60,7 @@ async def start(
     wanted = user_kubeconfig or kubeconfig.user_path()
     if wanted != paths.kubeconfig:  # with `mizzen env` in force, it is the cluster's own file already
         _merge(name, paths, wanted)
-    return _described(name, paths, box, ready=True)
+    return described(name, paths, box, ready=True)
 
 
 async def stop(name: str = DEFAULT_NAME) -> bool:
@@ -121,27 +81,13 @@ async def delete(name: str = DEFAULT_NAME) -> bool:
     return True
 
 
-def _described(name: str, paths: ClusterPaths, box: Box, *, ready: bool) -> Cluster:
-    return Cluster(
-        name=name,
-        state="Running" if ready else "Starting",
-        context=context_name(name),
-        kubeconfig=str(paths.kubeconfig),
-        address=box.address,
-        api_url=box.api_url,
-        rootless=box.rootless,
-        ip_families=("IPv4", *(["IPv6"] if box.ipv6 else [])),
-        pid=box.pid,
-    )
-
-
 async def _until(deadline: float, paths: ClusterPaths, complaint: str, holds: Callable[[], object]) -> None:
     """Try again until it holds; `holds` may be a coroutine function. Raises ClusterError."""
     while True:
         outcome = holds()
         if await outcome if asyncio.iscoroutine(outcome) else outcome:
             return
-        if create.running(paths) is None:
+        if running(paths) is None:
             raise ClusterError(f"the cluster ended while it was starting; see {paths.logs / 'init.log'}")
         if time.monotonic() > deadline:
             raise ClusterError(f"{complaint} within {START_LIMIT:.0f} s; see the files in {paths.logs}")

@@ -13,10 +13,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyroute2.netlink import NETLINK_NETFILTER, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST
-from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg, nftsocket
-
 from mizzen.nftables.messages import Message
+from mizzen.nftables.pyroute import alone
+
+with alone():
+    from pyroute2.netlink import (
+        NETLINK_NETFILTER,
+        NLM_F_ACK,
+        NLM_F_APPEND,
+        NLM_F_CREATE,
+        NLM_F_DUMP,
+        NLM_F_REQUEST,
+    )
+    from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg, nftsocket
 
 _INET = 1  # NFPROTO_INET
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11

@@ -19,7 +19,8 @@ import msgspec
 from mizzen.embedded.apiserver.application import Application, open_application
 from mizzen.embedded.apiserver.connections import Connections
 from mizzen.embedded.apiserver.http_server import HttpServer, tls_context
-from mizzen.embedded.apiserver.pki import Pki, ensure_pki
+from mizzen.embedded.apiserver.pki import ensure_pki
+from mizzen.embedded.apiserver.pki_files import Pki
 from mizzen.embedded.apiserver.store_disk import StoreTooNew
 from mizzen.embedded.paths import ClusterPaths
 

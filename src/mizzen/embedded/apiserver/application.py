@@ -21,7 +21,8 @@ from mizzen.embedded.apiserver.info import Information
 from mizzen.embedded.apiserver.local import LocalApi
 from mizzen.embedded.apiserver.node_relay import NodeRelay
 from mizzen.embedded.apiserver.objects import Objects
-from mizzen.embedded.apiserver.pki import Pki, read_authority
+from mizzen.embedded.apiserver.pki import read_authority
+from mizzen.embedded.apiserver.pki_files import Pki
 from mizzen.embedded.apiserver.policies import Policies
 from mizzen.embedded.apiserver.registry import Registry
 from mizzen.embedded.apiserver.reviews import Reviews

@@ -18,7 +18,7 @@ from mizzen.embedded.apiserver import authn, errors
 from mizzen.embedded.apiserver.authn import Authenticator
 from mizzen.embedded.apiserver.bodies import MAX_BYTES
 from mizzen.embedded.apiserver.core import Core
-from mizzen.embedded.apiserver.pki import Pki
+from mizzen.embedded.apiserver.pki_files import Pki
 from mizzen.embedded.apiserver.wire import Answer, Request, Response, Stream, Upgrade, encode, parse_query
 from mizzen.kube.api import ApiError
 

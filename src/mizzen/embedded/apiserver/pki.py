@@ -1,15 +1,7 @@
-"""The cluster's keys and certificates, made once and kept in `pki/` (files 0600), and kubeconfig text for them.
-
-ca.crt ca.key             the cluster's own authority
-serving.crt serving.key   the API server
-admin.crt admin.key       the person who started the cluster (group system:masters)
-node.crt node.key         the node daemon (system:node:mizzen, group system:nodes)
-sa.key sa.pub             signs service-account tokens (ES256)
-"""
+"""The cluster's keys and certificates are made: once, and anew before they expire."""
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mizzen.embedded.apiserver.pki_files import Pki
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
@@ -34,28 +28,6 @@ CLUSTER_NAMES = (
     "kubernetes.default.svc.cluster.local",
 )
 CLUSTER_ADDRESSES = ("127.0.0.1", "::1", "10.96.0.1")
-
-
-@dataclass(frozen=True, slots=True)
-class Pki:
-    """Paths of PEM files; what is inside them is read where it is needed."""
-
-    folder: Path
-
-    @property
-    def ca(self) -> Path:
-        return self.folder / "ca.crt"
-
-    @property
-    def service_account_key(self) -> Path:
-        return self.folder / "sa.key"
-
-    def certificate(self, name: str) -> Path:
-        """`name` is serving, admin or node."""
-        return self.folder / f"{name}.crt"
-
-    def key(self, name: str) -> Path:
-        return self.folder / f"{name}.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +59,6 @@ def ensure_pki(folder: Path, addresses: Sequence[str] = ()) -> Pki:
         _write(pki.service_account_key, _key_pem(key))
         _write(folder / "sa.pub", _public_pem(key))
     return pki
-
-
-def kubeconfig(pki: Pki, server: str, cluster: str = "mizzen", user: str = "admin") -> str:
-    """Kubeconfig text with everything embedded; `user` is admin or node."""
-    import yaml
-
-    # Clients are on this machine: to compress answers for them would take longer than to carry them.
-    place = {"server": server, "certificate-authority-data": _base64(pki.ca), "disable-compression": True}
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": cluster, "cluster": place}],
-        "users": [
-            {
-                "name": f"{cluster}-{user}",
-                "user": {
-                    "client-certificate-data": _base64(pki.certificate(user)),
-                    "client-key-data": _base64(pki.key(user)),
-                },
-            }
-        ],
-        "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": f"{cluster}-{user}"}}],
-        "current-context": cluster,
-    }
-    return yaml.safe_dump(document, sort_keys=False)
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
 
 
 def _leaves(addresses: Sequence[str]) -> list[_Leaf]:

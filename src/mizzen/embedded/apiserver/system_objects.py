@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from mizzen.embedded.apiserver import default_roles
-from mizzen.embedded.apiserver.pki import Pki
+from mizzen.embedded.apiserver.pki_files import Pki
 from mizzen.kube.api import JSON, WELL_KNOWN, AlreadyExists, Api, Resource
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import gc
 import logging
 import os
 import selectors
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from mizzen.embedded.box import broker, kernel, network, rootfs, spawn
+from mizzen.embedded.box import addresses, broker, kernel, network, rootfs, spawn
 from mizzen.embedded.box.daemons import Daemon, box_daemons
 from mizzen.embedded.box.messages import Message, Request, close_all, receive, send
 from mizzen.embedded.box.pods import PodProcesses, Refused
@@ -192,6 +193,8 @@ def run(paths: ClusterPaths, control: socket.socket, api_listener: int, *, bare:
     """Pid 1's life."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     prepare_mounts()
+    # Whoever collects garbage writes to every object, and so has a copy of its own of what a fork shares.
+    gc.freeze()
     outside = broker.fork(paths.broker_socket, keep_out=(control.fileno(), api_listener))
     kernel.unshare(kernel.CLONE_NEWNET)
     stage = paths.run / "stage"
@@ -202,7 +205,7 @@ def run(paths: ClusterPaths, control: socket.socket, api_listener: int, *, bare:
     wakeup = _wake_on_children()
     listener = _listen(paths.init_socket)
     place = spawn.Place(stage=stage, shared=rootfs.python_folders(), single_user=single_user())
-    daemons = [] if bare else box_daemons(paths.root, api_listener, network.API_ADDRESS, ipv6=ipv6)
+    daemons = [] if bare else box_daemons(paths.root, api_listener, addresses.API_ADDRESS, ipv6=ipv6)
     pods = PodProcesses(place, lambda message: init.tell(message), ipv6)
     init = Init(paths, pods, daemons, Preload(()) if bare else everything(), outside)
     init.serve(listener, wakeup)

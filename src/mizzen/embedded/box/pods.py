@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from mizzen.embedded.box import network, proc, sandbox, spawn
+from mizzen.embedded.box import proc, sandbox, spawn
+from mizzen.embedded.box.addresses import second_address
 from mizzen.embedded.box.messages import Exit, Inventory, Message, Process, Request, Running, Sandbox, close_all
 
 
@@ -155,7 +156,7 @@ class PodProcesses:
         except BaseException:
             self.addresses.give_back(address)
             raise
-        second = network.second_address(address) if self.ipv6 else ""
+        second = second_address(address) if self.ipv6 else ""
         made = Sandbox(
             id=request.id,
             pid=pid,

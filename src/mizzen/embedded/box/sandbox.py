@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mizzen.embedded.box import kernel, network
+from mizzen.embedded.box.addresses import PODS
 
 _PR_SET_NAME = 15
 _SLEEP = shutil.which("sleep")
@@ -31,7 +32,7 @@ _FIRST = 10
 class Addresses:
     """Pod addresses in turn: one that was given back comes again only after all others have been used."""
 
-    def __init__(self, network: ipaddress.IPv4Network = network.PODS) -> None:
+    def __init__(self, network: ipaddress.IPv4Network = PODS) -> None:
         self._used: set[str] = set()
         self._turn = itertools.cycle(range(_FIRST, network.num_addresses - 1))
         self._network = network

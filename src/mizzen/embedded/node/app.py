@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mizzen.embedded.box import network
+from mizzen.embedded.box import addresses
 from mizzen.embedded.box.cgroups import hierarchy
-from mizzen.embedded.box.create import Box, read
 from mizzen.embedded.box.init import single_user
 from mizzen.embedded.box.messages import Inventory, Message
+from mizzen.embedded.box.record import Box, read
 from mizzen.embedded.node import payload, registration
 from mizzen.embedded.node.claims import run_claims
 from mizzen.embedded.node.container import Machine
@@ -172,7 +172,7 @@ def node_target(paths: ClusterPaths) -> Target:
     """The API server as the node reaches it. Raises OSError or ssl.SSLError while the keys are not there yet."""
     context = ssl.create_default_context(cafile=str(paths.pki / "ca.crt"))
     context.load_cert_chain(paths.pki / "node.crt", paths.pki / "node.key")
-    return Target(server=f"https://{network.API_ADDRESS}:443", tls=context)
+    return Target(server=f"https://{addresses.API_ADDRESS}:443", tls=context)
 
 
 async def connect(paths: ClusterPaths) -> HttpApi:
@@ -213,7 +213,7 @@ def _parts(api: Api, init: InitClient, paths: ClusterPaths, box: Box) -> Parts:
         machine=_machine(),
         capacity=Capacity(cpu=str(os.cpu_count() or 1), memory=f"{registration.memory_kib()}Ki"),
         host_ips=host_ips(box),
-        resolver=network.DNS_ADDRESS,
+        resolver=addresses.DNS_ADDRESS,
         single_user=single_user(),
         cgroups=None if single_user() else hierarchy(paths.root),
         host_paths=tuple(Path(folder).resolve() for folder in folders.split(":") if folder),
@@ -222,8 +222,8 @@ def _parts(api: Api, init: InitClient, paths: ClusterPaths, box: Box) -> Parts:
 
 def host_ips(box: Box) -> tuple[str, ...]:
     """The node's addresses as Pods see them: the link to the host as root, the bridge without one."""
-    first = box.address if box.interface else network.GATEWAY
-    return (first, box.second_address or network.GATEWAY_IPV6) if box.ipv6 else (first,)
+    first = box.address if box.interface else addresses.GATEWAY
+    return (first, box.second_address or addresses.GATEWAY_IPV6) if box.ipv6 else (first,)
 
 
 def families(box: Box) -> Sequence[Family]:
@@ -286,7 +286,7 @@ def _that_it_is(resource: Resource, obj: JSON) -> JSON:
 def _neighbours(parts: Parts, box: Box) -> list[Coroutine[Any, Any, None]]:
     """Services and DNS run in this process too, and node ports where the box has no address of its own."""
     broker = parts.paths.broker_socket
-    upstream = Upstream(avoid=network.DNS_ADDRESS, exchange=partial(exchange, broker))
+    upstream = Upstream(avoid=addresses.DNS_ADDRESS, exchange=partial(exchange, broker))
     found = [
         run_services(parts.api, families=families(box)),
         run_dns(parts.api, forward=upstream),

@@ -23,7 +23,7 @@ import dns.rdatatype
 import dns.reversename
 import dns.rrset
 
-from mizzen.embedded.box.network import DNS_ADDRESS
+from mizzen.embedded.box.addresses import DNS_ADDRESS
 from mizzen.embedded.node.dns_upstream import Forward, Upstream
 from mizzen.embedded.node.dns_zone import Record, Zone
 from mizzen.kube.api import WELL_KNOWN, Api

@@ -19,8 +19,7 @@ from pathlib import Path
 import dns.flags
 import dns.message
 
-from mizzen.embedded.box.broker import Wanted, ask
-from mizzen.embedded.box.network import (
+from mizzen.embedded.box.addresses import (
     BRIDGE,
     GATEWAY,
     GATEWAY_IPV6,
@@ -31,6 +30,7 @@ from mizzen.embedded.box.network import (
     SERVICES,
     SERVICES_IPV6,
 )
+from mizzen.embedded.box.broker import Wanted, ask
 from mizzen.embedded.node.splice import splice
 from mizzen.nftables.families import IPV4, Family
 from mizzen.nftables.fields import DESTINATION_TYPE, IIFNAME, L4PROTO, LOCAL

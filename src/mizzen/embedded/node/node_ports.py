@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
+from mizzen.embedded.box.addresses import GATEWAY, GATEWAY_IPV6
 from mizzen.embedded.box.broker import Wanted, ask
-from mizzen.embedded.box.network import GATEWAY, GATEWAY_IPV6
 from mizzen.embedded.node.events import Recorder
 from mizzen.embedded.node.splice import splice
 from mizzen.kube.api import JSON, WELL_KNOWN, Api

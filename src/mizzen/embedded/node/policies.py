@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from mizzen.embedded.box.network import DNS_ADDRESS
+from mizzen.embedded.box.addresses import DNS_ADDRESS
 from mizzen.embedded.node.policy_table import PodEndpoint, World, pod_endpoint, table, without_rules
 from mizzen.embedded.node.tables import keep_table
 from mizzen.kube.api import JSON, WELL_KNOWN, Api, Resource

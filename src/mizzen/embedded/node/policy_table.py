@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from itertools import product
 from typing import Literal, TypeAlias
 
-from mizzen.embedded.box.network import BRIDGE, GATEWAY, GATEWAY_IPV6
+from mizzen.embedded.box.addresses import BRIDGE, GATEWAY, GATEWAY_IPV6
 from mizzen.kube.api import JSON
 from mizzen.kube.selectors import Labels, select_labels
 from mizzen.nftables.families import IPV4, Family

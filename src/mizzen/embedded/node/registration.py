@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mizzen import __version__
-from mizzen.embedded.box.network import PODS, PODS_IPV6
+from mizzen.embedded.box.addresses import PODS, PODS_IPV6
 from mizzen.embedded.node.status import timestamp
 from mizzen.embedded.placement import NODE_NAME
 from mizzen.kube.api import JSON, WELL_KNOWN, Api, ApiError, NotFound

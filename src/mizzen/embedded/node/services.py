@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from mizzen.embedded.box.network import API_ADDRESS, DNS_ADDRESS
+from mizzen.embedded.box.addresses import API_ADDRESS, DNS_ADDRESS
 from mizzen.embedded.node.service_table import service_ports, state_of, table
 from mizzen.embedded.node.tables import keep_table
 from mizzen.kube.api import WELL_KNOWN, Api

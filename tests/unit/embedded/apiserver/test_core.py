@@ -13,7 +13,8 @@ import pytest
 
 import applications
 from mizzen.embedded.apiserver.application import Application
-from mizzen.embedded.apiserver.pki import Pki, ensure_pki
+from mizzen.embedded.apiserver.pki import ensure_pki
+from mizzen.embedded.apiserver.pki_files import Pki
 from mizzen.embedded.apiserver.wire import ANONYMOUS, LOOPBACK, Request, Response, Stream, User, parse_query
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"

@@ -11,7 +11,8 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from mizzen.embedded.apiserver.authn import certificate_user
-from mizzen.embedded.apiserver.pki import ensure_pki, kubeconfig
+from mizzen.embedded.apiserver.pki import ensure_pki
+from mizzen.embedded.apiserver.pki_files import kubeconfig
 from mizzen.embedded.apiserver.tokens import API_AUDIENCES, BadToken, TokenIssuer
 from mizzen.kube.config import from_kubeconfig
 

@@ -13,7 +13,8 @@ import applications
 from mizzen.embedded.apiserver import cel_source
 from mizzen.embedded.apiserver.application import Application
 from mizzen.embedded.apiserver.operation import Call
-from mizzen.embedded.apiserver.pki import Pki, ensure_pki
+from mizzen.embedded.apiserver.pki import ensure_pki
+from mizzen.embedded.apiserver.pki_files import Pki
 from mizzen.embedded.apiserver.target import Target
 from mizzen.embedded.apiserver.wire import User
 from mizzen.kube.api import JSON, WELL_KNOWN, ApiError, Resource, WriteOptions

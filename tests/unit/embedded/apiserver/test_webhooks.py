@@ -16,7 +16,8 @@ import applications
 from mizzen.embedded.apiserver.application import Application
 from mizzen.embedded.apiserver.http_server import tls_context
 from mizzen.embedded.apiserver.operation import Call, Operation
-from mizzen.embedded.apiserver.pki import Pki, ensure_pki
+from mizzen.embedded.apiserver.pki import ensure_pki
+from mizzen.embedded.apiserver.pki_files import Pki
 from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.embedded.apiserver.webhooks import VALIDATING, WebhookChain
 from mizzen.kube.api import WELL_KNOWN, ApiError, Resource, WriteOptions

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mizzen.embedded.box import create, daemons, kernel, messages, network, proc, rootfs
+from mizzen.embedded.box import addresses, create, daemons, kernel, messages, network, proc, record, rootfs
 from mizzen.embedded.box.sandbox import Addresses
 from mizzen.embedded.paths import cluster_paths
 
@@ -110,11 +110,11 @@ def test_ip_families_follow_the_machine_unless_named(asked, has_ipv6, expected):
 
 
 def test_ip_families_that_are_none_are_refused():
-    with pytest.raises(create.BoxError, match="MIZZEN_IP_FAMILIES is 'IPv6'"):
+    with pytest.raises(record.BoxError, match="MIZZEN_IP_FAMILIES is 'IPv6'"):
         create.wants_ipv6("IPv6", has_ipv6=True)
 
 
 def test_the_second_address_of_a_pod_follows_from_its_first():
-    assert network.second_address("10.244.1.2") == "fd00:10:244::102"
-    assert network.mac("10.244.1.2") == "02:00:0a:f4:01:02"
-    assert network.second_address("10.245.0.6") == "fd00:10:245::6"
+    assert addresses.second_address("10.244.1.2") == "fd00:10:244::102"
+    assert addresses.mac("10.244.1.2") == "02:00:0a:f4:01:02"
+    assert addresses.second_address("10.245.0.6") == "fd00:10:245::6"
