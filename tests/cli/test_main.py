@@ -43,6 +43,13 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not HEAVY & modules
 
 
+@pytest.mark.parametrize("words", [("ip",), ("cluster", "status")])
+def test_who_reads_a_record_loads_nothing_that_talks(tmp_path: Path, words: tuple[str, ...]) -> None:
+    modules, _ = loaded(tmp_path, *words)
+    assert "mizzen.embedded.clusters" in modules
+    assert not {"aiohttp", "cryptography.x509", "pyroute2.netlink", "asyncio", "yaml"} & modules
+
+
 def test_completion_loads_nothing_heavy(tmp_path: Path) -> None:
     modules, printed = loaded(tmp_path, COMP_WORDS="mizzen pr", COMP_CWORD="1", _MIZZEN_COMPLETE="bash_complete")
     assert printed.split() == ["plain,proxy-status", "plain,proxy-config"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 def start_cluster(name: str) -> Cluster:
     """The running cluster, with progress on stderr. Raises Failure that says what this machine lacks."""
+    import asyncio
+
     from mizzen.embedded import cluster, clusters, doctor
     from mizzen.embedded.box.record import BoxError
     from mizzen.embedded.kubeconfig import KubeconfigError
@@ -37,6 +38,8 @@ def start_cluster(name: str) -> Cluster:
 
 
 def stop_cluster(name: str) -> None:
+    import asyncio
+
     from mizzen.embedded import cluster
     from mizzen.embedded.box.record import BoxError
 
@@ -48,6 +51,8 @@ def stop_cluster(name: str) -> None:
 
 
 def delete_cluster(name: str) -> None:
+    import asyncio
+
     from mizzen.embedded import cluster
     from mizzen.embedded.box.record import BoxError
 

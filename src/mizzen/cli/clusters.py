@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -57,6 +56,8 @@ def running_cluster(name: str) -> Cluster:
 
 def with_cluster(name: str, use: Callable[[HttpApi], Awaitable[R]]) -> R:
     """Connect to an embedded cluster, whatever the kubeconfig says; do; disconnect."""
+    import asyncio
+
     from mizzen.embedded.cluster import connection
 
     running_cluster(name)

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
-from aiohttp import web
 
 from mizzen.ads.server import AdsServer, Serving
 from mizzen.ads.store import Store
@@ -44,9 +43,13 @@ from mizzen.controlplane.webhooks import WebhookKeeper
 from mizzen.inject import Settings as InjectorSettings
 from mizzen.inject import read_settings
 from mizzen.kube.api import Api
+from mizzen.kube.authorities import unread
 from mizzen.scope.guards import key_sources
 from mizzen.scope.origination import config_maps, secret_readers
 from mizzen.scope.snapshot import SYSTEM_NAMESPACE, Change, Snapshot
+
+with unread():
+    from aiohttp import web
 
 JSON: TypeAlias = dict[str, Any]
 log = logging.getLogger(__name__)

@@ -10,14 +10,18 @@ import errno
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Mapping
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, TypeAlias
 
-import aiohttp
-
 from mizzen.api.legality.request_authentication import key_set
+from mizzen.kube.authorities import unread
 from mizzen.scope.snapshot import Change, KeySet, absent, present
+
+with unread():
+    import aiohttp
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +102,8 @@ class KeyFetcher:
 
     async def _keys(self, url: str, seconds: float) -> str:
         """A JSON Web Key Set, also by way of an OpenID configuration. Raises NoKeys."""
-        connector = aiohttp.TCPConnector(socket_factory=self._socket)
+        context = await asyncio.to_thread(_authorities)
+        connector = aiohttp.TCPConnector(socket_factory=self._socket, ssl=context)
         timeout = aiohttp.ClientTimeout(total=seconds)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             try:
@@ -117,6 +122,12 @@ class KeyFetcher:
         if self._forbidden(ip_address(str(place[0]).partition("%")[0])):
             raise OSError(errno.EACCES, f"{place[0]} is an internal address, where no keys are asked for")
         return socket.socket(family, kind, protocol)
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Those of the machine: issuers are strangers. Reads files."""
+    return ssl.create_default_context()
 
 
 async def _body(session: aiohttp.ClientSession, url: str) -> str:

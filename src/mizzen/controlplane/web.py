@@ -8,10 +8,12 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-
 from mizzen.controlplane.admission import BadReview, answered
+from mizzen.kube.authorities import unread
+
+with unread():
+    from aiohttp import web
+    from aiohttp.http_exceptions import HttpProcessingError
 
 JSON: TypeAlias = dict[str, Any]
 Answer: TypeAlias = Callable[[JSON], JSON]

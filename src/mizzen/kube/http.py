@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 from yarl import URL
 
@@ -32,7 +31,11 @@ from mizzen.kube.api import (
     WatchEvent,
     WriteOptions,
 )
+from mizzen.kube.authorities import unread
 from mizzen.kube.config import Target, from_kubeconfig, in_cluster
+
+with unread():
+    import aiohttp
 
 PATCH_CONTENT_TYPES: Mapping[PatchType, str] = {
     "json": "application/json-patch+json",

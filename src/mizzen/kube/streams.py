@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
-
 from mizzen.kube.api import WELL_KNOWN, ApiError
+from mizzen.kube.authorities import unread
 from mizzen.kube.http import CONNECT_TIMEOUT, HttpApi
+
+with unread():
+    import aiohttp
 
 PORT_FORWARD_PROTOCOL = "v4.channel.k8s.io"
 DATA, ERROR = 0, 1

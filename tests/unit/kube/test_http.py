@@ -298,3 +298,14 @@ def test_aiohttp_is_not_imported_by_the_contract() -> None:
     code = "import sys, mizzen.kube.api; sys.exit('aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert aiohttp.__version__
+
+
+def test_whoever_loads_the_client_reads_no_authorities_of_the_machine() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import os; before = dict(os.environ); import mizzen.kube.streams; from aiohttp import connector; "
+        "assert connector._SSL_CONTEXT_VERIFIED.cert_store_stats()['x509'] == 0; assert dict(os.environ) == before"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from mizzen.embedded.apiserver import errors, metrics
 from mizzen.embedded.apiserver.objects import Objects
 from mizzen.embedded.apiserver.store import Store
@@ -19,6 +17,10 @@ from mizzen.embedded.apiserver.store_entries import Key
 from mizzen.embedded.apiserver.target import Target
 from mizzen.embedded.apiserver.wire import Answer, Request, Response, Stream, reply
 from mizzen.kube.api import JSON
+from mizzen.kube.authorities import unread
+
+with unread():
+    import aiohttp
 
 _LOG_PARAMETERS = ("follow", "previous", "tailLines", "sinceSeconds", "sinceTime", "timestamps", "limitBytes")
 _FLAGS = ("follow", "previous", "timestamps")

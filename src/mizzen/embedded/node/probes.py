@@ -11,12 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-import aiohttp
 import grpc.aio
 from google.protobuf.message import DecodeError
 
 from mizzen.ca.messages import message_classes
 from mizzen.kube.api import JSON
+from mizzen.kube.authorities import unread
+
+with unread():
+    import aiohttp
 
 Exec: TypeAlias = Callable[[Sequence[str], float], Awaitable[tuple[int, str]]]
 """Run a command in the container with a time limit in seconds; its exit code and output. Raises TimeoutError."""
@@ -108,7 +111,7 @@ class Prober:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._tls = ssl.create_default_context()
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._tls.check_hostname = False
         self._tls.verify_mode = ssl.CERT_NONE
 
