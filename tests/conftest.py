@@ -10,11 +10,13 @@ import os
 import sys
 from pathlib import Path
 
-# Rewriting all assertions takes longer than the tests do. Also where no bytecode may lie beside the sources, it is
-# kept from run to run.
+# Rewriting all assertions takes longer than the tests do, and compiling all modules a third of what a process of a
+# cluster takes to start. Also where no bytecode may lie beside the sources, it is kept from run to run: by `./dev` too.
 if sys.dont_write_bytecode:
     sys.dont_write_bytecode = False
-    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    sys.pycache_prefix = str(Path(sys.prefix) / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # kubectl runs for a tenth of a second each time: collecting its garbage, on all cores, costs a third of that.
 os.environ |= {"GOGC": "off", "GOMAXPROCS": "1"}
