@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mizzen.embedded.box.messages import Inventory, Message, Request, close_all, receive, send
+from mizzen.explain.proxy_status import ProxySync, proxy_status
+from mizzen.kube.http import HttpApi
 
 JSON = dict[str, Any]
 T = TypeVar("T")
@@ -116,10 +119,18 @@ class Mesh:
             eventually(lambda kind=kind, name=name: self.condition(kind, name))
         eventually(self.in_sync)
 
-    def in_sync(self) -> bool:
-        proxies = json.loads(self.mizzen("proxy-status", "-o", "json"))
-        words = [str(word) for proxy in proxies for word in proxy["types"].values()]
-        return bool(words) and not any("STALE" in word for word in words)
+    def in_sync(self, number: int = 0) -> bool:
+        """As `mizzen proxy-status` says, which begins anew each time that it is asked: this is asked often. `number`:
+        so many proxies must be connected, if it matters."""
+        proxies = asyncio.run(self._proxies())
+        refused = [(proxy.name, one) for proxy in proxies for one in proxy.refused]
+        assert not refused, refused
+        words = [word for proxy in proxies for word in proxy.types.values()]
+        return number in (0, len(proxies)) and bool(words) and not any("STALE" in word for word in words)
+
+    async def _proxies(self) -> list[ProxySync]:
+        async with HttpApi.from_kubeconfig(self.environment["KUBECONFIG"]) as api:
+            return await proxy_status(api)
 
     # Calls
 

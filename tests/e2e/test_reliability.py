@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -77,11 +76,6 @@ def under_load(url: str, happening: Callable[[], None], seconds_after: float = 2
     assert report.sent > 200 * seconds_after
 
 
-def synced(mesh: Mesh, proxies: int) -> bool:
-    found = json.loads(mesh.mizzen("proxy-status", "-o", "json"))
-    return len(found) == proxies and mesh.in_sync()
-
-
 def test_istiod_is_killed_and_resends_nothing(mesh: Mesh, url: str) -> None:
     # The egress gateway is left out: it holds no listener, so it cannot say that it holds none since before.
     pods = [*mesh.pods("app=echo"), *mesh.pods("app=istio-ingressgateway", "istio-system")]
@@ -97,7 +91,7 @@ def test_istiod_is_killed_and_resends_nothing(mesh: Mesh, url: str) -> None:
     def restarted() -> None:
         mesh.killed(lambda: mesh.container("istiod", "discovery"))
         mesh.ready("app=istiod", "istio-system")
-        eventually(lambda: synced(mesh, len(proxies) + 1))
+        eventually(lambda: mesh.in_sync(len(proxies) + 1))
 
     before = updates()
     under_load(url, restarted)
