@@ -24,6 +24,7 @@ import pytest
 from aiohttp import ClientWebSocketResponse, web
 
 from mizzen.embedded.apiserver.streams import channels, serve_exec, serve_portforward
+from mizzen.embedded.apiserver.streams.port_forward import WAITING_MESSAGES
 from mizzen.kube.api import ApiError
 
 BIN = Path("/usr/lib/google-cloud-sdk/bin")
@@ -273,6 +274,8 @@ async def test_the_python_clients_port_forward(world: World) -> None:
         first = {(await ws.receive()).data for _ in range(4)}
         assert first == {b"\0\x50\0", b"\1\x50\0", b"\2\x51\0", b"\3\x51\0"}
         assert (await ws.receive()).data == b"\3nothing listens on port 81"
+        for _ in range(2 * WAITING_MESSAGES):
+            await ws.send_bytes(b"\2nobody reads this")
         await ws.send_bytes(b"\0GET / HTTP/1.1\r\n\r\n")
         assert (await ws.receive()).data.endswith(b"you sent GET / HTTP/1.1")
 

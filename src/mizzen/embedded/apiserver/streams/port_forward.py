@@ -25,6 +25,8 @@ from mizzen.kube.api import ApiError
 
 PROTOCOL = "portforward.k8s.io"
 TUNNEL = f"SPDY/3.1+{PROTOCOL}"
+WAITING_MESSAGES = 16
+"""For each port; more of them wait in the client's socket."""
 LINGER = 5.0
 """Seconds without data after which a connection ends whose client sends no more: the node cannot half-close it."""
 
@@ -161,12 +163,12 @@ async def _serve_channels(
     socket = channels.ChannelSocket(channels.PORT_FORWARD)
     socket.negotiate(request)
     await socket.open(request)
-    inboxes: list[asyncio.Queue[bytes]] = [asyncio.Queue() for _ in ports]
+    inboxes: list[asyncio.Queue[bytes]] = [asyncio.Queue(WAITING_MESSAGES) for _ in ports]
     forwards = [
         asyncio.create_task(_forward_channel(socket, number, port, inboxes[number], open_node_stream, path))
         for number, port in enumerate(ports)
     ]
-    reading = asyncio.create_task(_read_channels(socket, inboxes))
+    reading = asyncio.create_task(_read_channels(socket, inboxes, forwards))
     try:
         everything: set[asyncio.Future[Any]] = {reading, asyncio.gather(*forwards)}
         await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
@@ -203,8 +205,23 @@ async def _drain(inbox: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
         yield data
 
 
-async def _read_channels(socket: channels.ChannelSocket, inboxes: list[asyncio.Queue[bytes]]) -> None:
+async def _read_channels(
+    socket: channels.ChannelSocket, inboxes: list[asyncio.Queue[bytes]], forwards: list[asyncio.Task[None]]
+) -> None:
+    """A client is read no faster than the Pod reads; what comes for a connection that has ended is dropped."""
     async for message in socket.messages():
         channel, data = channels.parse(message)
         if channel % 2 == 0 and channel // 2 < len(inboxes) and data:
-            inboxes[channel // 2].put_nowait(data)
+            await _put(inboxes[channel // 2], data, forwards[channel // 2])
+
+
+async def _put(inbox: asyncio.Queue[bytes], data: bytes, reader: asyncio.Task[None]) -> None:
+    """Wait for room, as long as there is somebody who makes it."""
+    if not inbox.full():
+        inbox.put_nowait(data)
+        return
+    putting = asyncio.create_task(inbox.put(data))
+    try:
+        await asyncio.wait({putting, reader}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        putting.cancel()
