@@ -3,6 +3,7 @@
 import asyncio
 
 from mizzen.embedded.apiserver.streams.port_forward import WAITING_MESSAGES, _read_channels
+from mizzen.embedded.apiserver.streams.session import SpdySession, SpdyStream
 
 
 class Client:
@@ -30,3 +31,16 @@ async def test_a_client_is_read_no_faster_than_the_pod_reads():
     assert await inboxes[1].get() == b"b"
     forwards[1].cancel()
     await asyncio.gather(*forwards, return_exceptions=True)
+
+
+async def test_a_stream_that_nobody_reads_any_more_holds_no_other_up():
+    session = SpdySession(duplex=None)
+    stream = SpdyStream(session, 1, {})
+    for _ in range(SpdyStream.UNREAD):
+        await stream.feed(b"a")
+    feeding = asyncio.create_task(stream.feed(b"one too many"))
+    await asyncio.wait({feeding}, timeout=0.02)
+    assert not feeding.done()
+    session.forget(stream)
+    await asyncio.wait_for(feeding, 5)
+    await asyncio.wait_for(stream.feed(b"and more"), 5)

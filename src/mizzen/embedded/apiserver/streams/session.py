@@ -22,14 +22,20 @@ class SpdyStream:
         self._incoming: asyncio.Queue[bytes] = asyncio.Queue()
         self._room = asyncio.Event()
         self._ended = False
+        self._dropped = False
 
     async def feed(self, data: bytes) -> None:
         """Waits while too much is unread: SPDY without flow control can only hold up the whole connection."""
-        while self._incoming.qsize() >= self.UNREAD:
+        while self._incoming.qsize() >= self.UNREAD and not self._dropped:
             self._room.clear()
             await self._room.wait()
-        if data:
+        if data and not self._dropped:
             self._incoming.put_nowait(data)
+
+    def drop(self) -> None:
+        """Nobody reads it any more: what still comes must not hold up the other streams."""
+        self._dropped = True
+        self._room.set()
 
     def feed_end(self) -> None:
         self._incoming.put_nowait(b"")
@@ -103,8 +109,9 @@ class SpdySession:
             await self._duplex.write(output)
 
     def forget(self, *streams: SpdyStream) -> None:
-        """Both sides of these have ended."""
+        """Both sides of these have ended, or nobody listens to the client's."""
         for stream in streams:
+            stream.drop()
             self._streams.pop(stream.number, None)
 
     async def close(self) -> None:
