@@ -346,3 +346,17 @@ class Field(NamedTuple):
 
     def python(self, script: str, *arguments: str, container: str = "client", pod: str = "client") -> str:
         return self.mesh.exec(pod, "python3", "-c", textwrap.dedent(script), *arguments, container=container)
+
+    def say_everywhere(self, word: str) -> None:
+        """In header and body: to the Service, to the headless one, as bytes, and through the gateway."""
+        for host in ("server", "headless:8080"):
+            answer = self.mesh.curl("-H", f"x-word: {word}", "-d", word, f"http://{host}/", source="pod/client")
+            assert answer.count(word) == 2, answer
+        talk = """
+            import socket, sys
+            with socket.create_connection(("server", 9000), 5) as connection:
+                connection.sendall(sys.argv[1].encode())
+                assert connection.recv(100).decode() == sys.argv[1]
+        """
+        self.python(talk, word)
+        assert self.mesh.outside("-H", f"x-word: {word}", "-d", word, self.mesh.gateway()).count(word) == 2

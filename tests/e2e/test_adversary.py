@@ -5,20 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import socket
 import subprocess
 import textwrap
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from envoy_judge import Mesh as Authority
 from policies import key_set, signing_key
 
+from .dual_stack import ECHO, NAMES, NOT_FROM, ONLY_CLIENT, SLICES, from_machine, status
 from .field import (
     BY_TARGET,
     CALLS,
@@ -41,7 +38,9 @@ from .field import (
     pod,
     service,
 )
-from .mesh import JSON, Mesh, eventually, numbers
+from .leaks import SECRET, STEAL, open_to_others, processes, told
+from .mesh import JSON, Mesh, eventually
+from .ports import is_ours, listening, listening_in_box, plain_ports
 from .wire import tapped
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("kubectl")]
@@ -72,21 +71,6 @@ DRAINED_WITHIN = 60.0
 """Seconds: `drainDuration` and some."""
 
 
-def say_it_everywhere(field: Field, word: str) -> None:
-    """In header and body: to the Service, to the headless one, as bytes, and through the gateway."""
-    for host in ("server", "headless:8080"):
-        answer = field.mesh.curl("-H", f"x-word: {word}", "-d", word, f"http://{host}/", source="pod/client")
-        assert answer.count(word) == 2, answer
-    talk = """
-        import socket, sys
-        with socket.create_connection(("server", 9000), 5) as connection:
-            connection.sendall(sys.argv[1].encode())
-            assert connection.recv(100).decode() == sys.argv[1]
-    """
-    field.python(talk, word)
-    assert field.mesh.outside("-H", f"x-word: {word}", "-d", word, field.mesh.gateway()).count(word) == 2
-
-
 def test_words_are_on_the_wire_where_mutual_tls_is_off_and_nowhere_else(field: Field) -> None:
     """STRICT comes twice: what DISABLE has left open it drains."""
     if os.geteuid() != 0:
@@ -95,7 +79,7 @@ def test_words_are_on_the_wire_where_mutual_tls_is_off_and_nowhere_else(field: F
     def said() -> int:
         """How many frames hold what is said now."""
         word = uuid.uuid4().hex
-        say_it_everywhere(field, word)
+        field.say_everywhere(word)
         return wire.seen(word.encode(), [field.server])
 
     with tapped(field.mesh.box()) as wire:
@@ -110,40 +94,9 @@ def test_words_are_on_the_wire_where_mutual_tls_is_off_and_nowhere_else(field: F
 
 # The ports
 
-ALWAYS_PLAIN = {15020, 15021, 15090}
-"""Health, metrics and probes of every proxy: Istio's table of ports."""
-ISTIOD_PLAIN = {8080, 15014}
-"""Readiness, version and metrics."""
 ADMIN_PAGES = ("/config_dump", "/certs", "/clusters", "/memory", "/quitquitquit", "/stats")
 ISTIOD_PAGES = ("/debug/config_dump?proxyID=server.default", "/debug/syncz", "/debug/mesh")
 ENCRYPTED = ("tls", "tls mesh", "tls foreign", "tls mesh foreign")
-
-
-class Listening(NamedTuple):
-    pod: str
-    address: str
-    port: int
-
-
-def listening(mesh: Mesh) -> Iterator[Listening]:
-    """Every TCP port that anything in any Pod listens on, whatever address it has chosen, and 15008."""
-    outer = {numbers(pid)[1]: pid for pid in mesh.children() if len(numbers(pid)) > 1}
-    for sandbox in mesh.inventory().sandboxes:
-        for table in ("tcp", "tcp6"):
-            rows = Path(f"/proc/{outer[sandbox.pid]}/net/{table}").read_text().splitlines()[1:]
-            for row in rows:
-                _, own, _, state, *_ = row.split()
-                if state == "0A":
-                    for address in sandbox.addresses:
-                        yield Listening(sandbox.meta["name"], address, int(own.rpartition(":")[2], 16))
-
-
-def plain_ports(name: str) -> set[int]:
-    if name.startswith("istiod"):
-        return ISTIOD_PLAIN
-    if name == "intruder":
-        return set()
-    return ALWAYS_PLAIN | ({8080} if name.startswith("istio-ingressgateway") else set())
 
 
 def test_no_port_of_any_pod_answers_strangers_but_those_that_must(field: Field) -> None:
@@ -189,20 +142,30 @@ def test_what_must_answer_in_plain_text_tells_no_secret_and_obeys_nobody(field: 
     )
 
 
-def listening_in_box(mesh: Mesh) -> Iterator[tuple[str, str, int]]:
-    """Where the API server, the node and its neighbours listen, for Pods to reach: DNS on UDP too."""
-    for row in Path(f"/proc/{mesh.box()}/net/tcp").read_text().splitlines()[1:]:
-        _, own, _, state, *_ = row.split()
-        address, port = own.split(":")
-        told = ".".join(str(part) for part in reversed(bytes.fromhex(address)))
-        if state == "0A":
-            yield f"box {told} {int(port, 16)}", "10.244.0.1" if told == "0.0.0.0" else told, int(port, 16)
-    yield "udp DNS", "10.96.0.10", 53
-
-
-def is_ours(name: str, port: str) -> bool:
-    """Not Envoy, which answers 503 where what it passes on is not taken."""
-    return name.startswith(("istiod", "box", "udp")) or port in ("15020", "15021")
+def test_the_api_server_believes_no_stranger(field: Field) -> None:
+    claims = (
+        "X-A: b",
+        "Authorization: Bearer x",
+        "X-Remote-User: admin\r\nX-Remote-Group: system:masters",
+        "Impersonate-User: admin",
+    )
+    pages = ("/api/v1/secrets", "/apis/security.istio.io/v1/peerauthentications", "/openapi/v2", "/metrics")
+    calls = [
+        (
+            f"{page} {claim}",
+            "10.96.0.1",
+            443,
+            "tls",
+            f"GET {page} HTTP/1.1\r\nHost: a\r\n{claim}\r\nConnection: close\r\n\r\n",
+        )
+        for page in pages
+        for claim in claims
+    ]
+    assert {text.partition("\r\n")[0] for text in field.intrude(calls).values()} == {"HTTP/1.1 401 Unauthorized"}
+    theirs = 'T=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token); curl -sk -H "Authorization: Bearer $T" $0'
+    command = ("exec", "-n", "plain", "intruder", "--", "sh", "-c", theirs)
+    for page in pages[:2]:
+        assert json.loads(field.mesh.kubectl(*command, f"https://10.96.0.1{page}"))["code"] == 403
 
 
 def test_random_bytes_at_any_port_do_no_harm(field: Field) -> None:
@@ -240,7 +203,7 @@ def test_permissive_takes_both_on_one_port_and_a_port_may_differ(field: Field) -
     field.mesh.apply(PORT_MODE)
     field.mesh.in_force("peerauthentication/bytes")
     assert field.plain(9000, "hello") == "hello" and field.plain(8080) == ""
-    say_it_everywhere(field, "to the port in plain text, to the others not")
+    field.say_everywhere("to the port in plain text, to the others not")
     field.mesh.kubectl("delete", "peerauthentication/bytes")
     eventually(lambda: field.plain(9000, "hello") == "")
 
@@ -283,21 +246,21 @@ def test_ipv6_is_served_and_guarded_as_ipv4_is(field: Field) -> None:
         mesh.kubectl("get", "pod", name, "-o", "jsonpath={.status.podIPs[*].ip}").split()
         for name in ("server", "client")
     )
-    families = {one["addressType"]: one for one in mesh.get("endpointslices", "", "default", "-l", _SLICES)["items"]}
+    families = {one["addressType"]: one for one in mesh.get("endpointslices", "", "default", "-l", SLICES)["items"]}
     assert {name: one["endpoints"][0]["addresses"] for name, one in families.items()} == {
         "IPv4": [server[0]],
         "IPv6": [server[1]],
     }
-    assert field.python(_NAMES).split() == [vip, old_vip, "both.default.svc.cluster.local"]
+    assert field.python(NAMES).split() == [vip, old_vip, "both.default.svc.cluster.local"]
     field.mode("STRICT")
     ways = ("both", f"[{vip}]", old_vip)
     for host in ways:
         assert status(field, host) == "200"
-    assert field.python(_ECHO, vip).strip() == "ping"
+    assert field.python(ECHO, vip).strip() == "ping"
     assert field.plain(8080, address=server[1]) == "" == field.plain(9000, "hello", server[1])
     assert field.plain(80, address=vip) == ""
     assert len(from_machine(mesh)) == (2 if os.geteuid() == 0 else 1) and not any(from_machine(mesh))
-    mesh.apply(_NOT_FROM.replace("ADDRESS", client[1]))
+    mesh.apply(NOT_FROM.replace("ADDRESS", client[1]))
     mesh.in_force("authorizationpolicy/not-from")
     assert [status(field, host) for host in (*ways, "server")] == ["403", "403", "403", "200"]
     mesh.kubectl("delete", "authorizationpolicy/not-from")
@@ -305,57 +268,11 @@ def test_ipv6_is_served_and_guarded_as_ipv4_is(field: Field) -> None:
     eventually(lambda: field.plain(80, address=vip).startswith("HTTP/1.1 200"))
     assert field.plain(8080, address=server[1]).startswith("HTTP/1.1 200")
     eventually(lambda: all(from_machine(mesh)))
-    mesh.apply(_ONLY_CLIENT)
+    mesh.apply(ONLY_CLIENT)
     eventually(lambda: field.plain(8080, address=server[1]) == "")
     assert field.plain(80, address=vip) == "" and [status(field, host) for host in ways] == ["200"] * 3
     mesh.kubectl("delete", "networkpolicy/only-client", "service/both")
     eventually(lambda: field.plain(8080, address=server[1]).startswith("HTTP/1.1 200"))
-
-
-_SLICES = "kubernetes.io/service-name=both"
-_NAMES = """
-    import socket
-    def asked(family):
-        return socket.getaddrinfo("both", 80, family, socket.SOCK_STREAM)[0][4][0]
-    print(asked(socket.AF_INET6), asked(socket.AF_INET), socket.gethostbyaddr(asked(socket.AF_INET6))[0])
-"""
-_ECHO = """
-    import socket, sys
-    with socket.create_connection((sys.argv[1], 9000), 5) as connection:
-        connection.sendall(b"ping")
-        print(connection.recv(4).decode())
-"""
-_NOT_FROM = """
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: not-from}
-spec:
-  selector: {matchLabels: {app: server}}
-  action: DENY
-  rules: [{from: [{source: {ipBlocks: [ADDRESS]}}]}]
-"""
-_ONLY_CLIENT = """
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: only-client}
-spec:
-  podSelector: {matchLabels: {app: server}}
-  ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
-"""
-
-
-def from_machine(mesh: Mesh) -> list[bool]:
-    """Whether the Service answers the machine at its node port, by each address of its load balancer."""
-    found = mesh.get("service", "both")
-    port, ingress = found["spec"]["ports"][0]["nodePort"], found["status"]["loadBalancer"]["ingress"]
-    hosts = [f"[{one['ip']}]" if ":" in one["ip"] else one["ip"] for one in ingress]
-    return [mesh.succeeds("curl", "-g", "-sf", "-m", "2", f"http://{host}:{port}/") for host in hosts]
-
-
-def status(field: Field, host: str) -> str:
-    """What the client is answered."""
-    words = ("-g", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{host}/")
-    return field.mesh.curl(*words, source="pod/client")
 
 
 def test_what_is_taken_out_of_the_mesh_is_that_and_nothing_more(field: Field) -> None:
@@ -453,21 +370,6 @@ def test_they_end_with_a_policy_that_says_so(field: Field) -> None:
 
 # Keys and tokens
 
-STEAL = """
-    import glob, os
-    os.setgid(1337)
-    os.setuid(1337)
-    found = []
-    for process in glob.glob("/proc/[0-9]*"):
-        for path in ("/root/var/run/secrets/tokens/istio-token", "/root/var/run/secrets/workload-spiffe-uds/socket"):
-            try:
-                os.stat(process + path)
-                found.append(process + path)
-            except OSError:
-                pass
-    print(len(found))
-"""
-
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's cluster has one user for app and proxy")
 def test_an_app_that_is_root_does_not_reach_the_proxy_beside_it(field: Field) -> None:
@@ -475,64 +377,6 @@ def test_an_app_that_is_root_does_not_reach_the_proxy_beside_it(field: Field) ->
     assert field.python(STEAL).strip() == "0"
     theirs = field.mesh.exec("client", "ls", "-l", "/var/run/secrets/workload-spiffe-uds/", container="istio-proxy")
     assert "srw------- 1 istio-proxy" in theirs, "where it is, it is for the proxy alone"
-
-
-SECRET = re.compile(rb"PRIVATE KEY-----|eyJ[\w-]{16,}\.eyJ[\w-]{16,}\.[\w-]{16,}")
-"""A key in PEM, or a token."""
-
-
-ADMIN = "http://localhost:15000"
-PAGES = [f"{ADMIN}/{page}" for page in ("config_dump?include_eds", "certs", "stats", "clusters", "listeners")]
-TOLD = """
-import sys, urllib.request
-for proxy in sys.argv[1:]:
-    print(urllib.request.urlopen(f"http://localhost:15014/debug/config_dump?proxyID={proxy}").read().decode())
-"""
-
-
-def told(mesh: Mesh) -> Iterator[tuple[str, bytes]]:
-    """Whatever logs, dumps and commands say, by who says it."""
-    pods = [(pod["metadata"]["name"], pod["metadata"]["namespace"]) for pod in mesh.get("pods", "", "", "-A")["items"]]
-    for name, namespace in pods:
-        yield f"logs of {name}", mesh.kubectl("logs", name, "-n", namespace, "--all-containers").encode()
-    proxies = [(name, namespace) for name, namespace in pods if name.startswith(("client", "server", "istio-"))]
-    for name, namespace in proxies:
-        proxy = ("exec", name, "-n", namespace, "-c", "istio-proxy", "--", "curl", "-s", *PAGES)
-        yield f"pages of {name}", mesh.kubectl(*proxy).encode()
-        secret = mesh.mizzen("proxy-config", "secret", f"{name}.{namespace}", "-o", "json")
-        assert "ROOTCA" in secret
-        yield f"secrets of {name}", secret.encode()
-    names = [".".join(proxy) for proxy in proxies]
-    yield (
-        "istiod",
-        mesh.kubectl("exec", "-n", "istio-system", "deploy/istiod", "--", "python3", "-c", TOLD, *names).encode(),
-    )
-    yield "Pods", mesh.kubectl("get", "pods,events,configmaps,gateways", "-A", "-o", "yaml").encode()
-    for log in (mesh.state / "logs").iterdir():
-        yield str(log), log.read_bytes()
-
-
-def processes(mesh: Mesh) -> Iterator[tuple[str, bytes]]:
-    """Command line and environment of everything in the box."""
-    waiting = [mesh.box()]
-    for pid in waiting:
-        try:
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                waiting += map(int, (thread / "children").read_text().split())
-            for name in ("cmdline", "environ"):
-                yield f"{name} of {pid}", Path(f"/proc/{pid}/{name}").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended
-
-
-def open_to_others(top: Path) -> Iterator[Path]:
-    """Files that any user of this machine may read. What is above `top` is not ours."""
-    if top.stat().st_mode & 0o001:
-        for path in top.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                yield from open_to_others(path)
-            elif path.is_file() and path.stat().st_mode & 0o004:
-                yield path
 
 
 def test_no_key_or_token_is_told_or_lies_about(field: Field) -> None:
