@@ -175,9 +175,15 @@ def _cannot_handle(kind: ResourceType, problem: str) -> str:
 
 def delete_call(request: Request) -> Call:
     """A deletion may also say dryRun in its body. Raises 400."""
-    call = call_of(request)
-    if request.body and "All" in (decode_object(request).get("dryRun") or ()):
-        call.dry_run = True
+    return deleting(call_of(request), decode_object(request) if request.body else {})
+
+
+def deleting(call: Call, options: JSON) -> Call:
+    """`call` as DeleteOptions, wherever they stand in a body, want it. Raises 400."""
+    asked = list(options.get("dryRun") or ())
+    if any(value != "All" for value in asked):
+        raise errors.bad_request(f'invalid dryRun: Unsupported value: "{asked[0]}": supported values: "All"')
+    call.dry_run = call.dry_run or bool(asked)
     return call
 
 

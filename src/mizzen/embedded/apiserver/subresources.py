@@ -204,7 +204,8 @@ class Subresources:
             options.get("propagationPolicy"),
             Preconditions(conditions.get("uid"), conditions.get("resourceVersion")),
         )
-        place, call = Target(target.kind, target.namespace, target.name), bodies.call_of(request)
+        place = Target(target.kind, target.namespace, target.name)
+        call = bodies.deleting(bodies.call_of(request), options)
         await self._charge_budget(self.objects.entry(place), call)
         await self.objects.delete(place, wanted, call)
         return reply({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)
