@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import socket
 from collections import defaultdict
@@ -202,9 +203,13 @@ async def judge(
     page = {"admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}}} if admin else {}
     arguments = ["--config-yaml", json.dumps({**bootstrap(port), **page}), "--concurrency", "1", "-l", "warn"]
     log = ["--log-path", str(folder / "envoy.log")] if user is None else ["--log-path", "/dev/null"]
+    # By a descriptor: another user may not come into the folders above it.
+    program = os.open(envoy_path(), os.O_PATH)
+    opened = f"/proc/self/fd/{program}"
     envoy = await asyncio.create_subprocess_exec(
-        str(envoy_path()), *arguments, *log, "--use-dynamic-base-id", user=user, group=user
+        opened, *arguments, *log, "--use-dynamic-base-id", user=user, group=user, pass_fds=[program]
     )
+    os.close(program)
     try:
         yield found
     finally:

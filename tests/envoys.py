@@ -29,6 +29,7 @@ class Authority:
     def __init__(self) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "test")])
+        self.identifier = x509.SubjectKeyIdentifier.from_public_key(self.key.public_key())
         self.root = self._signed(self.name, self.key, x509.BasicConstraints(True, None), None)
 
     def _signed(self, subject, key, constraints, names) -> bytes:
@@ -42,6 +43,9 @@ class Authority:
             .not_valid_before(now - timedelta(minutes=2))
             .not_valid_after(now + timedelta(hours=1))
             .add_extension(constraints, True)
+            # What Python 3.13 asks of everybody's certificates (RFC 5280).
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self.identifier), False)
         )
         if names is not None:
             certificate = certificate.add_extension(x509.SubjectAlternativeName(names), True)

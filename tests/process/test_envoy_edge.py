@@ -72,6 +72,7 @@ class Authority:
             .not_valid_before(now - timedelta(minutes=2))
             .not_valid_after(now + timedelta(hours=1))
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier(self._root.key_identifier, None, None), critical=False)
         )
         if uses:
             builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)

@@ -38,7 +38,7 @@ def test_folders_files_and_links_within(volume):
 def test_no_link_leads_out_and_nothing_is_made_there(volume, target, make):
     (volume / "link").symlink_to(target)
     for below in ("link", "link/new"):
-        with pytest.raises(OSError, match=r"leads out|Symlink loop|Too many levels"):
+        with pytest.raises(OSError, match=r"leads out|Symlink loop|Too many levels|has become a link"):
             open_beneath(volume, below, make=make)
     assert sorted(each.name for each in volume.parent.iterdir()) == ["secret", "volume"]
 
