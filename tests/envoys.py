@@ -25,6 +25,11 @@ def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
+SIGNS = x509.KeyUsage(
+    False, False, False, False, False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False
+)
+
+
 class Authority:
     def __init__(self) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -47,6 +52,8 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self.identifier), False)
         )
+        if constraints.ca:
+            certificate = certificate.add_extension(SIGNS, True)
         if names is not None:
             certificate = certificate.add_extension(x509.SubjectAlternativeName(names), True)
         return certificate.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

@@ -137,7 +137,15 @@ async def ask(far: End, port: int, *tls: Any, sent: str = REQUEST) -> str:
     return answer.rpartition("\r\n")[2]
 
 
-REFUSED = ("", "ConnectionResetError", "SSLError", "SSLEOFError", "SSLZeroReturnError", "SSLCertVerificationError")
+REFUSED = (
+    "",
+    "BrokenPipeError",
+    "ConnectionResetError",
+    "SSLError",
+    "SSLEOFError",
+    "SSLZeroReturnError",
+    "SSLCertVerificationError",
+)
 MESH_HTTP, MESH_TCP = ["istio-http/1.1"], ["istio-peer-exchange", "istio"]
 
 
