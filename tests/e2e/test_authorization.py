@@ -46,6 +46,42 @@ spec:
   rules: [{{from: [{{source: {{notRequestPrincipals: ["here/*"]}}}}]}}]
 EOF"""
 
+AUTHORIZERS = """cat <<EOF > authorizers.yaml
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  profile: demo
+  meshConfig:
+    extensionProviders:
+    - name: by-http
+      envoyExtAuthzHttp:
+        {service: ext-authz.default.svc.cluster.local, port: 8000, includeRequestHeadersInCheck: [x-ext-authz]}
+    - name: by-grpc
+      envoyExtAuthzGrpc: {service: ext-authz.default.svc.cluster.local, port: 9000}
+EOF"""
+
+OF_THE_GATEWAY = """cat <<EOF | kubectl apply -f -
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: authorizer, namespace: default}
+spec:
+  selector: {matchLabels: {app: ext-authz}}
+  rules: [{from: [{source: {serviceAccounts: [istio-system/istio-ingressgateway-service-account]}}]}]
+EOF"""
+
+
+def asking(provider: str) -> str:
+    return f"""cat <<EOF | kubectl apply -f -
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: ask, namespace: istio-system}}
+spec:
+  selector: {{matchLabels: {{istio: ingressgateway}}}}
+  action: CUSTOM
+  provider: {{name: {provider}}}
+  rules: [{{to: [{{operation: {{paths: [/productpage]}}}}]}}]
+EOF"""
+
 
 def viewer(workload: str, account: str) -> str:
     source = f'from: [{{source: {{principals: ["cluster.local/ns/default/sa/{account}"]}}}}], ' if account else ""
@@ -127,6 +163,33 @@ def test_tokens_at_the_gateway(shell: Shell, page: str) -> None:
     assert shell.ok(f"{ask} -H 'authorization: Bearer {token({'iss': 'here', 'sub': 'me'})}'") == "200"
     assert shell.ok(f"{ask} -H 'authorization: Bearer {token({'iss': 'elsewhere', 'sub': 'me'})}'") == "401"
     shell.ok("kubectl delete -n istio-system requestauthentication/users authorizationpolicy/users-only")
+    until_it_says(shell, ask, "200")
+
+
+def test_an_authorizer_of_ones_own_has_its_say_at_the_gateway(shell: Shell, page: str) -> None:
+    """A member of the mesh, asked by mutual TLS, and only by whom a policy lets ask."""
+    shell.ok("mizzen samples export exported && kubectl apply -f exported/samples/ext-authz/ext-authz.yaml")
+    shell.ok(f"{AUTHORIZERS}\nmizzen install -f authorizers.yaml -y")
+    shell.ok("kubectl rollout status deployment/ext-authz --timeout=60s")
+    ask = f"curl -sS -o /dev/null -w '%{{http_code}} %header{{x-ext-authz-check-result}}' {page}"
+    allowed = f"{ask} -H 'x-ext-authz: allow'"
+    shell.ok(asking("by-http"))
+    until_it_says(shell, allowed, "403")
+    shell.ok(OF_THE_GATEWAY)
+    until_it_says(shell, allowed, "200")
+    assert shell.ok(ask) == "403 denied"
+    shell.ok(asking("by-grpc"))
+    until_it_says(shell, f"{ask}; mizzen tls-check", "ext-authz.default:9000")
+    assert shell.ok(ask) == "403 denied"
+    assert shell.ok(allowed).startswith("200")
+    assert "403" not in shell.ok(ask.replace("productpage", "login")), "nobody is asked about other paths"
+    shell.ok(asking("nobody"))
+    until_it_says(shell, allowed, "403")
+    told = shell.ok("kubectl get authorizationpolicy/ask -n istio-system -o jsonpath='{.status.conditions[0].message}'")
+    assert "no extensionProvider 'nobody'" in told
+    rows = json.loads(shell.ok("mizzen tls-check -o json"))
+    assert {row["verdict"] for row in rows if "ext-authz" in row["server"]} == {"mTLS"}
+    shell.ok("kubectl delete authorizationpolicy/ask -n istio-system")
     until_it_says(shell, ask, "200")
 
 
