@@ -18,8 +18,17 @@ from .mesh import Mesh
 own_network.enter()
 
 
+LONGEST = ("test_reliability", "test_adversary", "test_encryption", "test_clean_up", "test_canary", "test_labs")
+"""Begun first, so that none of them is what everything waits for in the end. Which comes next matters less."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     own_network.configured(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 MIZZEN = (sys.executable, "-m", "mizzen.cli")
