@@ -199,6 +199,27 @@ async def test_a_restarted_server_sends_nothing_that_did_not_change(tmp_path: Pa
                 assert await proxy.status(front) == 503
 
 
+async def test_a_proxy_whose_stream_broke_while_a_cluster_was_warming_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes back without a word of clusters, and says that it has the endpoints that the new cluster waits for."""
+    authority, fleet = Authority(), OneTarget(world())
+    changed = {**world(status=418), **resources(clusters=[eds_cluster("one", connect_timeout=timedelta(seconds=3))])}
+    async with serving(fleet, authority) as server:
+        config = bootstrap(server.port, tls(authority))
+        async with envoy(tmp_path, config) as proxy:
+            await until(lambda: settled(fleet) and held(fleet) == EVERYTHING)
+            front = await proxy.port_of("front")
+            monkeypatch.setattr(fleet.streams[0].session, "_warm", lambda _: None)
+            fleet.streams[0].publish((changed,))
+            await until(lambda: "warming_clusters: 1" in proxy.get("/stats?filter=warming_clusters"))
+            await server.stop()
+            again = OneTarget(changed)
+            async with serving(again, authority, server.port):
+                await until(lambda: settled(again) and held(again) == EVERYTHING)
+                assert await proxy.status(front) == 418
+
+
 async def test_refuses_a_proxy_whose_certificate_says_something_else(tmp_path: Path) -> None:
     authority, fleet = Authority(), OneTarget(world())
     async with serving(fleet, authority) as server:
