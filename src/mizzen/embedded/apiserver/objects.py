@@ -141,9 +141,8 @@ class Objects:
             raise errors.invalid(target.resource, "", [cause])
 
     async def _put(self, target: Target, obj: JSON, expected: Entry | None) -> JSON:
-        stored = conversion.to_stored(target.kind, obj)
-        await self.store.put(target.key, stored, expected)
-        obj["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"]
+        before = expected.document() if expected and conversion.converts(target.kind) else {}
+        await self.store.put(target.key, conversion.to_stored(target.kind, obj, before), expected)
         return obj
 
     # -- update ------------------------------------------------------------------------------------------------

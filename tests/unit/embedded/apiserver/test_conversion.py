@@ -12,41 +12,38 @@ MEMORY = {"type": "Resource", "resource": {"name": "memory", "target": {"type": 
 
 
 def autoscaler(**spec):
-    metadata = {"name": "d", "annotations": {"a": "b"}}
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": metadata,
+        "metadata": {"name": "d", "annotations": {"a": "b"}},
         "spec": {"scaleTargetRef": TARGET, "minReplicas": 1, "maxReplicas": 4, **spec},
         "status": {"currentReplicas": 2, "conditions": [{"type": "AbleToScale", "status": "True"}]},
     }
-
-
-def copied(document):
-    return {**document, "metadata": dict(document["metadata"])}
 
 
 @pytest.mark.parametrize(
     "spec", [{"metrics": [CPU]}, {"metrics": [CPU, MEMORY], "behavior": {"scaleUp": {"selectPolicy": "Min"}}}, {}]
 )
 def test_nothing_is_lost_in_the_older_version(spec):
-    older = conversion.to_served(KINDS["v1"], copied(autoscaler(**spec)))
+    older = conversion.to_served(KINDS["v1"], autoscaler(**spec))
     assert older["apiVersion"] == "autoscaling/v1"
     assert older["spec"].get("targetCPUUtilizationPercentage") == (70 if spec else None)
     assert not {"metrics", "behavior"} & older["spec"].keys() and older["status"] == {"currentReplicas": 2}
-    assert conversion.to_stored(KINDS["v1"], older) == autoscaler(**spec)
+    stored = conversion.to_stored(KINDS["v1"], older, autoscaler(**spec))
+    assert stored == autoscaler(**spec) and stored["metadata"] is older["metadata"]
 
 
 def test_the_older_version_can_be_changed():
-    older = conversion.to_served(KINDS["v1"], copied(autoscaler(metrics=[CPU, MEMORY])))
+    before = autoscaler(metrics=[CPU, MEMORY])
+    older = conversion.to_served(KINDS["v1"], dict(before))
     older["spec"]["targetCPUUtilizationPercentage"] = 50
-    shares = [each["resource"]["target"].get("averageUtilization") for each in stored_metrics(older)]
-    assert shares == [50, None]
+    metrics = conversion.to_stored(KINDS["v1"], older, before)["spec"]["metrics"]
+    assert [each["resource"]["target"].get("averageUtilization") for each in metrics] == [50, None]
     del older["spec"]["targetCPUUtilizationPercentage"]
-    assert stored_metrics(older) == [MEMORY]
-    older["metadata"]["annotations"][conversion.UNSAID] = "nonsense"
-    assert "metrics" not in conversion.to_stored(KINDS["v1"], older)["spec"]
+    assert conversion.to_stored(KINDS["v1"], older, before)["spec"]["metrics"] == [MEMORY]
+    assert "metrics" not in conversion.to_stored(KINDS["v1"], older, {})["spec"]
 
 
-def stored_metrics(older):
-    return conversion.to_stored(KINDS["v1"], older)["spec"]["metrics"]
+def test_the_stored_version_is_taken_as_it_is():
+    assert conversion.to_served(KINDS["v2"], autoscaler()) == autoscaler()
+    assert conversion.to_stored(KINDS["v2"], autoscaler(), {}) == autoscaler()
