@@ -260,6 +260,23 @@ def _disruption_budget(obj: JSON) -> Iterator[Cause]:
         yield from _share(f"spec.{name}", spec.get(name))
 
 
+def _autoscaler(obj: JSON) -> Iterator[Cause]:
+    spec = obj.get("spec") or {}
+    most, least = spec.get("maxReplicas", 0), spec.get("minReplicas", 1)
+    for name in ("kind", "name"):
+        if not (spec.get("scaleTargetRef") or {}).get(name):
+            yield required(f"spec.scaleTargetRef.{name}")
+    if most < 1:
+        yield invalid_value("spec.maxReplicas", most, "must be greater than 0")
+    if least < 1:
+        yield invalid_value("spec.minReplicas", least, "must be greater than or equal to 1")
+    if most < least:
+        yield invalid_value("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`")
+    share = spec.get("targetCPUUtilizationPercentage")
+    if share is not None and share < 1:
+        yield invalid_value("spec.targetCPUUtilizationPercentage", share, "must be greater than 0")
+
+
 _RULES: dict[tuple[str, str], Rule] = {
     ("", "ConfigMap"): _config_map,
     ("", "PersistentVolumeClaim"): _volume_claim,
@@ -274,6 +291,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("apps", "Deployment"): _workload("deployment"),
     ("apps", "ReplicaSet"): _workload("deployment"),
     ("apps", "StatefulSet"): _workload("statefulset"),
+    ("autoscaling", "HorizontalPodAutoscaler"): _autoscaler,
     ("batch", "CronJob"): _cron_job,
     ("batch", "Job"): _job,
     ("certificates.k8s.io", "CertificateSigningRequest"): certificate_requests.problems,

@@ -206,6 +206,20 @@ def test_other_kinds() -> None:
     ]
 
 
+def test_autoscalers() -> None:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    for version in ("v1", "v2"):
+        kind = Resource("autoscaling", version, "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+        head = {"apiVersion": f"autoscaling/{version}"}
+        assert told(kind, {**head, "spec": {"scaleTargetRef": target, "maxReplicas": 2}}) == []
+        wrong = {**head, "spec": {"scaleTargetRef": {"kind": "Deployment"}, "minReplicas": 3, "maxReplicas": 2}}
+        assert told(kind, wrong) == [
+            "spec.scaleTargetRef.name: Required value",
+            "spec.maxReplicas: Invalid value: 2: must be greater than or equal to `minReplicas`",
+        ]
+        assert "spec.maxReplicas: Invalid value: 0: must be greater than 0" in told(kind, {**head, "spec": {}})
+
+
 def test_a_stateful_set_changes_few_fields() -> None:
     old = default(WELL_KNOWN.statefulsets, {"metadata": {}, **deployment(serviceName="a")})
     new = copy.deepcopy(old)
