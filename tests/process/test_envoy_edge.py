@@ -137,7 +137,11 @@ class Edge:
         self._authority = authority
 
     async def serve(self, *given: str) -> None:
-        assert await self._envoy.refusals(self._told("".join(given))) == []
+        assert await self.refusals(*given) == []
+
+    async def refusals(self, *given: str) -> list[str]:
+        """What the gateway does not take of it, in its words."""
+        return await self._envoy.refusals(self._told("".join(given)))
 
     def _told(self, given: str) -> Resources:
         snapshot = Snapshot.of([*objects(given), *readers({"default.istio-system": True})])

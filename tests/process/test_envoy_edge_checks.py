@@ -199,3 +199,38 @@ async def test_plain_requests_are_sent_to_https(tmp_path: Path, authority: Autho
                 connection.close()
 
         assert await asyncio.to_thread(ask) == (301, "https://a.org/path?x=1")
+
+
+async def test_certificates_in_files_are_followed_and_missing_ones_hurt_nobody_else(
+    tmp_path: Path, authority: Authority
+) -> None:
+    other, mounted = Authority(tmp_path, "other"), tmp_path / "mounted"
+    mounted.mkdir()
+
+    def put(pair: tuple[str, str]) -> None:
+        """As Kubernetes renews what is mounted: beside it first, then in its place."""
+        for name, text in zip(("tls.crt", "tls.key"), pair, strict=True):
+            (mounted / f"new-{name}").write_text(text)
+            (mounted / f"new-{name}").rename(mounted / name)
+
+    put(other.pair("a.org"))
+    known, revoked = authority.file("known"), authority.file("revoked")
+    (mounted / "ca.crt").write_text(authority.pem)
+    (mounted / "ca.crl").write_text(authority.revoking(revoked))
+    files = f"serverCertificate: {mounted}/tls.crt, privateKey: {mounted}/tls.key"
+    files += f", caCertificates: {mounted}/ca.crt, caCrl: {mounted}/ca.crl"
+    nowhere = f"serverCertificate: {mounted}/no.crt, privateKey: {mounted}/no.key"
+    servers = (
+        gateway("a", "a.org", f"mode: OPTIONAL_MUTUAL, {files}"),
+        gateway("b", "b.org", "mode: SIMPLE, credentialName: b"),
+    )
+    given = (*servers, tls_secret("b", authority.pair("b.org")))
+    async with edge(tmp_path, authority) as gate:
+        await gate.serve(*given)
+        (refused,) = await gate.refusals(*given, gateway("c", "c.org", f"mode: SIMPLE, {nowhere}"))
+        assert f"{mounted}/no" in refused
+        await gate.until("204", "b.org")
+        assert [await gate.get(host) for host in ("a.org", "b.org", "c.org")] == [REFUSED, "204", REFUSED]
+        put(authority.pair("a.org"))
+        await gate.until("204", "a.org")
+        assert [await gate.get("a.org", certificate=each) for each in (known, revoked)] == ["204", REFUSED]

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mizzen.api.base import Problem
-from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, ROUTES
+from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, ROUTES, SECRET
 from mizzen.scope.model import GatewayScope, Guards, InboundScope, OutboundScope, Source, TcpRule
+from mizzen.xds.secrets import in_files
 
 REFUSED = "MZ0120"
-SHORT = {CLUSTER: "cluster", LISTENER: "listener", ROUTES: "route table", EXTENSION: "filter"}
+SHORT = {CLUSTER: "cluster", LISTENER: "listener", ROUTES: "route table", EXTENSION: "filter", SECRET: "secret"}
 _SHOWN = 3
 _ACTIONS = {"custom-match": "CUSTOM", "custom": "CUSTOM", "audit": "AUDIT", "deny": "DENY", "allow": "ALLOW"}
 _TOKENS = "mizzen.tokens"
@@ -68,6 +69,21 @@ def origins(scope: OutboundScope | InboundScope | GatewayScope, type_url: str, n
         yield from (one.source for one in scope.subsets if one.cluster == name and one.source is not None)
     if type_url == LISTENER:
         yield from _listening(scope, name)
+    if type_url == SECRET and isinstance(scope, GatewayScope):
+        yield from _decrypting(scope, name)
+
+
+def _decrypting(scope: GatewayScope, secret: str) -> Iterator[Source]:
+    """Where the server's own Gateway is not known, all that meet on its port."""
+    for server in scope.servers:
+        for one in server.tls:
+            if any(resource.name == secret for resource in in_files(one)):
+                own = [
+                    each
+                    for each in server.sources
+                    if one.route and one.route.endswith(f".{each.name}.{each.namespace}")
+                ]
+                yield from own or server.sources
 
 
 def _guarding(guards: Guards, slot: str) -> Iterator[Source]:

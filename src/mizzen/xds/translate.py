@@ -21,7 +21,7 @@ from mizzen.xds.inbound_listeners import virtual_inbound
 from mizzen.xds.kept import kept
 from mizzen.xds.listeners import outbound_listener, virtual_outbound
 from mizzen.xds.routes import route_configuration
-from mizzen.xds.secrets import secret
+from mizzen.xds.secrets import in_files, secret
 
 
 def outbound(scope: OutboundScope) -> Resources:
@@ -65,7 +65,10 @@ def gateway(scope: GatewayScope) -> Resources:
         CLUSTER: _named(black_hole_cluster(mesh), *(cluster(subset, mesh, True) for subset in scope.subsets)),
         LISTENER: _named(*(listener for listener in listeners if listener is not None)),
         ROUTES: _named(*(route_configuration(table, mesh) for table in scope.routes)),
-        SECRET: _named(*(secret(credential) for credential in scope.credentials)),
+        SECRET: _named(
+            *(secret(credential) for credential in scope.credentials),
+            *(resource for server in scope.servers for one in server.tls for resource in in_files(one)),
+        ),
         EXTENSION: extensions(scope.guards),
     }
 

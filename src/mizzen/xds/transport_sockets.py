@@ -15,6 +15,7 @@ from mizzen.envoy.messages import DownstreamTlsContext, Message, RawBuffer, Upst
 from mizzen.scope.model import Originated, Protocol, Resolution, Subset, TlsServer
 from mizzen.xds.addresses import ADS
 from mizzen.xds.http_protocol_options import upgraded
+from mizzen.xds.secrets import authorities_in_files, certificate_files, pairs
 
 NAME, PLAIN_NAME = "envoy.transport_sockets.tls", "envoy.transport_sockets.raw_buffer"
 
@@ -127,8 +128,7 @@ def gateway_tls(server: TlsServer, mesh: MeshConfig) -> dict[str, Any]:
         common = {
             "alpn_protocols": alpn,
             "tls_params": _gateway_parameters(tls, mesh),
-            "tls_certificates": _files(tls) if not server.certificates else [],
-            "tls_certificate_sds_secret_configs": [_over_ads(name) for name in server.certificates],
+            "tls_certificate_sds_secret_configs": [_over_ads(name) for name in _certificates(server)],
             **_client_validation(server),
         }
     context = DownstreamTlsContext(
@@ -152,12 +152,8 @@ def _gateway_parameters(tls: ServerTLSSettings, mesh: MeshConfig) -> dict[str, A
     }
 
 
-def _files(tls: ServerTLSSettings) -> list[dict[str, Any]]:
-    pairs = [(each.server_certificate, each.private_key) for each in tls.tls_certificates]
-    return [
-        {"certificate_chain": _file(certificate), "private_key": _file(key)}
-        for certificate, key in pairs or [(tls.server_certificate, tls.private_key)]
-    ]
+def _certificates(server: TlsServer) -> tuple[str, ...]:
+    return server.certificates or tuple(certificate_files(*pair) for pair in pairs(server.settings))
 
 
 def _client_validation(server: TlsServer) -> dict[str, Any]:
@@ -171,11 +167,13 @@ def _client_validation(server: TlsServer) -> dict[str, Any]:
         "verify_certificate_hash": tls.verify_certificate_hash,
         "trust_chain_verification": "ACCEPT_UNTRUSTED" if tls.insecure_skip_verify else None,
     }
-    if server.roots:
-        both = {"default_validation_context": checks, "validation_context_sds_secret_config": _over_ads(server.roots)}
-        return {"combined_validation_context": both}
-    revoked = _file(tls.ca_crl) if tls.ca_crl else None
-    return {"validation_context": {**checks, "trusted_ca": _file(tls.ca_certificates), "crl": revoked}}
+    taken = _over_ads(server.roots or authorities_in_files(tls))
+    return {
+        "combined_validation_context": {
+            "default_validation_context": checks,
+            "validation_context_sds_secret_config": taken,
+        }
+    }
 
 
 def _any_kind(names: Iterable[str]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mizzen.controlplane.refusals import REFUSED, Refusal, origins, refusals
-from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, ROUTES
+from mizzen.envoy.resources import CLUSTER, EXTENSION, LISTENER, ROUTES, SECRET
 from mizzen.scope.snapshot import Snapshot
 from mizzen.scope.view import Proxy
 from stories import Scopes, objects, scopes, services
@@ -28,6 +28,26 @@ apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: door}
 spec: {selector: {app: door}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: mounted}
+spec:
+  selector: {app: door}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [a.org]
+    tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: beside}
+spec:
+  selector: {app: door}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [b.org]
+    tls: {mode: SIMPLE, serverCertificate: /c2, privateKey: /k2}
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -70,6 +90,7 @@ def test_where_resources_come_from() -> None:
     door = seen("door", gateway=True).gateway
     assert door is not None
     assert {str(one) for one in origins(door, LISTENER, "0.0.0.0_80")} == {"Gateway/default/door"}
+    assert {str(one) for one in origins(door, SECRET, "file-cert:/c~/k")} == {"Gateway/default/mounted"}
 
 
 def test_one_problem_for_all_proxies_that_say_the_same() -> None:

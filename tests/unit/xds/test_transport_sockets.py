@@ -8,8 +8,9 @@ from google.protobuf.json_format import MessageToDict
 
 from mizzen.api.mesh import MeshConfig
 from mizzen.api.networking import ClientTLSSettings, ServerTLSSettings
-from mizzen.envoy.messages import DownstreamTlsContext, MessageClass, UpstreamTlsContext
+from mizzen.envoy.messages import DownstreamTlsContext, MessageClass, Secret, UpstreamTlsContext
 from mizzen.scope.model import Protocol, Subset, TlsServer
+from mizzen.xds.secrets import in_files
 from mizzen.xds.transport_sockets import gateway_tls, inbound_tls, names_itself, outbound_tls
 
 A = Subset(cluster="outbound|443||a.org", host="a.org", port=443, protocol=Protocol.HTTP)
@@ -30,23 +31,28 @@ def test_a_gateway_that_checks_clients_by_files() -> None:
         subject_alt_names=("client.org",),
         min_protocol_version="TLSV1_3",
     )
-    found = context(gateway_tls(TlsServer(hosts=("a.org",), settings=settings), MeshConfig()), DownstreamTlsContext)
+    server = TlsServer(hosts=("a.org",), settings=settings)
+    found = context(gateway_tls(server, MeshConfig()), DownstreamTlsContext)
     common = found["common_tls_context"]
     assert found["require_client_certificate"] is True
     assert common["tls_params"] == {
         "tls_minimum_protocol_version": "TLSv1_3",
         "tls_maximum_protocol_version": "TLSv1_3",
     }
-    pair = {"certificate_chain": {"filename": "/c/tls.crt"}, "private_key": {"filename": "/c/tls.key"}}
-    assert common["tls_certificates"] == [pair]
-    assert common["validation_context"] == {
-        "trusted_ca": {"filename": "/c/ca.crt"},
-        "crl": {"filename": "/c/crl"},
+    assert [one["name"] for one in common["tls_certificate_sds_secret_configs"]] == ["file-cert:/c/tls.crt~/c/tls.key"]
+    assert common["combined_validation_context"]["default_validation_context"] == {
         "match_typed_subject_alt_names": [
             {"san_type": "DNS", "matcher": {"exact": "client.org"}},
             {"san_type": "URI", "matcher": {"exact": "client.org"}},
         ],
     }
+    taken = common["combined_validation_context"]["validation_context_sds_secret_config"]
+    assert taken["name"] == "file-root:/c/ca.crt~/c/crl"
+    secrets = {one.name: Secret.FromString(one.body) for one in in_files(server)}
+    pair = secrets["file-cert:/c/tls.crt~/c/tls.key"].tls_certificate
+    assert (pair.certificate_chain.filename, pair.private_key.filename) == ("/c/tls.crt", "/c/tls.key")
+    roots = secrets["file-root:/c/ca.crt~/c/crl"].validation_context
+    assert (roots.trusted_ca.filename, roots.crl.filename) == ("/c/ca.crt", "/c/crl")
 
 
 def test_a_caller_with_a_certificate_of_its_own() -> None:
