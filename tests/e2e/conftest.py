@@ -120,4 +120,6 @@ def kubectl() -> str:
     found = shutil.which("kubectl")
     if not found:
         pytest.skip("no kubectl on PATH: the labs need the real one")
+    if not shutil.which("curl"):
+        pytest.skip("no curl on PATH: the labs call it")
     return found
