@@ -38,9 +38,12 @@ async def attempt(prober: Prober, probe: dict[str, Any]) -> Outcome:
 async def page() -> AsyncIterator[int]:
     """The port of a server whose path is the status it answers; of who asks as a probe does."""
 
+    over = asyncio.Event()
+
     async def answer(request: web.Request) -> web.Response:
         if request.path == "/slow":
-            await asyncio.sleep(5)
+            await over.wait()
+            return web.Response()
         assert request.headers["User-Agent"].startswith("kube-probe/") and request.headers["Host"] == "shop"
         status = int(request.path.strip("/"))
         return web.Response(status=status, text="x" * 9, headers={"Location": "/200"})
@@ -52,6 +55,7 @@ async def page() -> AsyncIterator[int]:
     site = web.TCPSite(runner, HERE, 0)
     await site.start()
     yield runner.addresses[0][1]
+    over.set()
     await runner.cleanup()
 
 
