@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from mizzen.controlplane.certificates import Certificates, Surroundings
 from mizzen.controlplane.config_maps import NamedConfigMaps
 from mizzen.controlplane.debug import Debug
 from mizzen.controlplane.fleet import KNOWN_WITHIN, Fleet
+from mizzen.controlplane.garbage import Collector
 from mizzen.controlplane.ingress_status import IngressStatusWriter
 from mizzen.controlplane.keys import REFRESH, KeyFetcher
 from mizzen.controlplane.push import Pace, touched
@@ -54,7 +54,6 @@ with unread():
 JSON: TypeAlias = dict[str, Any]
 log = logging.getLogger(__name__)
 
-_ALLOCATIONS_PER_COLLECTION = 20_000
 JUDGED_WITHIN = 0.5
 """Seconds for which a push may hold up the status of what it brings."""
 
@@ -135,7 +134,6 @@ class ControlPlane:
             await self.certificates.authority.loaded()
             await self._credentials_known()
             await self._serve(stack)
-            _spare_the_collector()
             self.serving.set()
             log.info("serving: %s", self.ports)
             self._keep(tasks)
@@ -149,6 +147,7 @@ class ControlPlane:
             tasks.create_task(publisher.run())
         self.certificates.authority.subscribe(self._publish_roots)
         tasks.create_task(self.certificates.ledger.run())
+        tasks.create_task(Collector(lambda: self.fleet.pushes, lambda: self.fleet.settled).run())
         self._judgeable.set()
         tasks.create_task(self._judge_forever())
         tasks.create_task(self._status.run())
@@ -284,12 +283,6 @@ class ControlPlane:
                 await self._rights.known()
                 await self._config_maps.known()
         self._apply(self._take_learned())
-
-
-def _spare_the_collector() -> None:
-    """The mesh stays: looking through it for garbage again and again took a tenth of each push to many proxies."""
-    gc.freeze()
-    gc.set_threshold(_ALLOCATIONS_PER_COLLECTION, 20, 20)
 
 
 def _server_credentials(certificate: trust.Serving) -> grpc.ServerCredentials:
