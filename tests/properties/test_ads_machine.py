@@ -45,8 +45,10 @@ class Proxy(RuleBasedStateMachine):
         self.waits: set = set()
         """What was asked for by name and not answered."""
 
-    @initialize(world=WORLD)
-    def connect(self, world) -> None:
+    @initialize(world=WORLD, apart=st.booleans(), harmless=st.booleans())
+    def connect(self, world, apart, harmless) -> None:
+        """Endpoints may have a layer for themselves, as those of istiod have."""
+        self.apart, self.harmless = apart, harmless
         self.publish(world)
         self.subscribe_all_at_once()
 
@@ -81,18 +83,37 @@ class Proxy(RuleBasedStateMachine):
 
     @rule(world=WORLD)
     def publish(self, world) -> None:
-        target = {
-            url: {name: Resource.of(name, content.encode()) for name, content in named.items()}
-            for url, named in world.items()
-        }
-        self.target = self.store.intern(target)
+        target = {url: self.made(named) for url, named in world.items()}
+        self.aim_at(target, self.layered(target))
+
+    def made(self, named) -> dict[str, Resource]:
+        contents = {name: content.removeprefix("bad-") if self.harmless else content for name, content in named.items()}
+        return {name: Resource.of(name, content.encode()) for name, content in contents.items()}
+
+    @rule(named=st.dictionaries(st.sampled_from(NAMES), CONTENTS), at_rest=st.booleans())
+    def endpoints_move(self, named, at_rest) -> None:
+        """And nothing else does."""
+        if at_rest:
+            self.settle()
+        moved = self.made(named)
+        target = {**self.target, ENDPOINTS: moved}
+        own = self.store.intern({ENDPOINTS: moved})
+        self.aim_at(target, (*self.layers[:-1], own) if self.apart else self.layered(target))
+
+    def aim_at(self, target, layers: Layers) -> None:
+        self.target, self.layers = self.store.intern(target), layers
         self.refusals_seen = {one for one in self.refusals_seen if self.is_target(*one)}
-        self.layers = self.layered(target)
         self.take(self.session.publish(self.layers))
         self.store.sweep()
 
     def layered(self, target) -> Layers:
         """The target in two layers, the second of which has something else of all that the first has, too."""
+        if self.apart:
+            shared = self.in_two({**target, ENDPOINTS: {}})
+            return *shared, self.store.intern({ENDPOINTS: target[ENDPOINTS]})
+        return self.in_two(target)
+
+    def in_two(self, target) -> Layers:
         front = {url: {name: one for name, one in named.items() if name in FRONT} for url, named in target.items()}
         back = {
             url: {name: Resource.of(name, b"hidden") if name in FRONT else one for name, one in named.items()}

@@ -38,6 +38,18 @@ class Held:
         """The target moved; what the proxy holds did not."""
         self.note(name, self._differs.get(name, before), after)
 
+    @property
+    def is_target(self) -> bool:
+        return not self._differs
+
+    def stay(self, before: Mapping[str, str | None]) -> None:
+        """The proxy held its target, which has moved and was this before."""
+        self._differs = dict(before)
+
+    def become_target(self) -> None:
+        """The proxy holds all that it is to hold."""
+        self._differs = {}
+
     def forget(self, name: str) -> None:
         """The proxy no longer wants it, nor does the target count for it."""
         self._differs.pop(name, None)

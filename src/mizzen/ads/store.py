@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import attrgetter
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 from mizzen.ads import wire
-from mizzen.envoy.resources import Resource, Resources
+from mizzen.envoy.resources import ENDPOINTS, Resource, Resources
 
 Named: TypeAlias = Mapping[str, Resource]
 """resource name -> resource, of one type"""
@@ -42,6 +42,27 @@ class Response:
     """resource name -> version sent, or None for a removal"""
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What takes a proxy from one target to the next."""
+
+    response: Response
+    before: Mapping[str, str | None]
+    """resource name -> version of the target before, or None where it was not there"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """From one state of a layer to another."""
+
+    old: Resources
+    new: Resources
+    changed: Mapping[str, frozenset[str]]
+    """By type, the names whose version differs, or that only one side has."""
+    moves: dict[frozenset[str], Move] = field(default_factory=dict)
+    """What it means for proxies that want these of the endpoints."""
+
+
 class Store:
     """Shared by all sessions of one control plane; sessions only read from it."""
 
@@ -51,7 +72,7 @@ class Store:
         self._names: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
         self._recent: deque[Response] = deque()
         self._recent_bytes = 0
-        self._steps: dict[tuple[int, int], tuple[Resources, Resources, Mapping[str, frozenset[str]]]] = {}
+        self._steps: dict[tuple[int, int], Step] = {}
         self._versions: dict[int, tuple[Named, Mapping[str, str]]] = {}
         self.bytes_framed = 0
 
@@ -81,14 +102,25 @@ class Store:
         alive = list(self._resources.values())
         return len(alive), sum(len(resource.body) for resource in alive)
 
-    def step(self, old: Resources, new: Resources) -> Mapping[str, frozenset[str]]:
-        """By type, the names whose version differs, or that only one side has. Remembered until `sweep`."""
+    def step(self, old: Resources, new: Resources) -> Step:
+        """Remembered until `sweep`."""
         key = (id(old), id(new))
         if (known := self._steps.get(key)) is None:
             found = {url: _changed(old.get(url, NOTHING), new.get(url, NOTHING)) for url in {**old, **new}}
-            known = (old, new, {url: names for url, names in found.items() if names})
+            known = Step(old, new, {url: names for url, names in found.items() if names})
             self._steps[key] = known  # holding both sides keeps their ids from being used again
-        return known[2]
+        return known
+
+    def move(self, step: Step, names: frozenset[str]) -> Move:
+        """All that the step changes of these endpoints, in one response."""
+        if (known := step.moves.get(names)) is None:
+            old, new = step.old.get(ENDPOINTS, NOTHING), step.new.get(ENDPOINTS, NOTHING)
+            ordered = sorted(names)
+            resources = tuple(new[name] for name in ordered if name in new)
+            response = self.delta(ENDPOINTS, resources, tuple(name for name in ordered if name not in new))
+            known = Move(response, {name: old[name].version if name in old else None for name in ordered})
+            step.moves[names] = known
+        return known
 
     def versions(self, named: Named) -> Mapping[str, str]:
         """name -> version. What is large is shared, and remembered until `sweep`, or until there is too much of it."""

@@ -37,6 +37,8 @@ class Subscription:
     alone: set[str] = field(default_factory=set)
     """Names that were in a refused response which did not say whom it meant; sent one by one."""
     in_flight: dict[str, Response] = field(default_factory=dict)
+    completing: Response | None = None
+    """What is under way if nothing else differs: once acknowledged, the proxy holds just what it is to hold."""
     first_answer_due: bool = False
     """A wildcard subscription is answered even when there is nothing: the proxy waits for it to start."""
 
