@@ -41,6 +41,8 @@ RECEIVE_WINDOW = DEFAULT_WINDOW
 """Of each stream and of the connection, in bytes: what a peer may send before we have read it. TLS keeps buffers as
 large as what came at once, for each of a thousand peers: a small window keeps them small."""
 _MAX_HEADER_BLOCK = 1 << 16
+_DATA = int(Kind.DATA)
+"""Almost every frame is one: to look an enumeration's member up takes its time."""
 _MAX_UNREAD_ANSWERS = 1_000
 """Answers to SETTINGS and PING for a peer that does not read."""
 _BATCH = 1 << 16
@@ -182,7 +184,7 @@ class Connection:
             return False
         stream.window -= size
         self._window -= size
-        self.write(b"".join((header(Kind.DATA, 0, stream.id, size), *pieces)))
+        self.write(b"".join((header(_DATA, 0, stream.id, size), *pieces)))
         return True
 
     def pump(self, stream: Stream) -> None:
@@ -227,7 +229,7 @@ class Connection:
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if self._block is not None and kind != Kind.CONTINUATION:
             raise ProtocolError(Code.PROTOCOL_ERROR, "headers that are not continued")
-        if kind == Kind.DATA:
+        if kind == _DATA:
             self._data(flags, stream, payload)
         elif known := _FRAMES.get(kind):
             known(self, flags, stream, payload)

@@ -100,7 +100,8 @@ class Secured(asyncio.BufferedProtocol, asyncio.Transport):
         """All whole records. Raises SSLWantReadError when the rest of one is yet to come."""
         while self._incoming.pending and not self._closing:
             data = self._tls.read(_RECORD)
-            self._flush()  # an answer of TLS itself
+            if self._outgoing.pending:  # an answer of TLS itself
+                self._flush()
             if data:
                 self._inner.data_received(data)
             else:

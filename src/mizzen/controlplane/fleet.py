@@ -204,9 +204,11 @@ class Fleet:
 
     def _settled(self, member: Connected, now: float | None) -> None:
         """The proxy holds all it was told, and so every change up to now; None: it is gone."""
-        for change in self._changes:
+        over = False
+        for change in self._changes:  # a loop: this is asked at each acknowledgement of each proxy
             change.waiting.discard(member)
-        if all(change.waiting for change in self._changes):
+            over = over or not change.waiting
+        if not over:
             return
         for change in self._changes:
             if not change.waiting and now is not None:

@@ -108,7 +108,8 @@ class Views:
         for view, kept in self._kept.items():
             if touched.scopes:
                 self._try_to_resolve_again(view, kept)
-            self._tell_endpoints(kept, kept.clusters.keys() if touched.all_endpoints else touched.hosts)
+            if kept.clusters:
+                self._tell_endpoints(kept, kept.clusters.keys() if touched.all_endpoints else touched.hosts)
         self._steps.clear()
 
     def _resolved(self, view: View) -> _Kept:
