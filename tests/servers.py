@@ -14,6 +14,7 @@ class Server:
 
     def __init__(self, port: int) -> None:
         self._listening = socket.create_server(("127.0.0.1", port))
+        self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -21,6 +22,7 @@ class Server:
         with contextlib.suppress(OSError):
             while True:
                 connection = self._listening.accept()[0]
+                self._connections.append(connection)
                 thread = threading.Thread(target=self._serve, args=(connection,))
                 thread.start()
                 self._threads.append(thread)
@@ -44,6 +46,9 @@ class Server:
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):  # whoever was answered has gone
+                connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)
 
