@@ -70,7 +70,7 @@ def bootstrap(settings: Settings) -> dict[str, Any]:
                 _static_listener(settings, "prometheus", PROMETHEUS_PORT, "/stats/prometheus", "prometheus_stats"),
             ],
         },
-        "stats_config": _stats_config(settings),
+        "stats_config": stats_config(settings.proxy_config.get("proxyStatsMatcher") or {}),
         "stats_flush_interval": "5s",
         "stats_eviction_interval": "300s",
         "overload_manager": _overload_manager(),
@@ -255,8 +255,9 @@ def _static_listener(settings: Settings, name: str, port: int, path: str, cluste
     }
 
 
-def _stats_config(settings: Settings) -> dict[str, Any]:
-    asked = settings.proxy_config.get("proxyStatsMatcher") or {}
+def stats_config(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What is recorded: `asked` is a ProxyConfig's proxyStatsMatcher.
+    https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#ProxyConfig-ProxyStatsMatcher"""
     patterns = [
         *({"prefix": prefix} for prefix in (*_KEPT_PREFIXES, *asked.get("inclusionPrefixes", ()))),
         *({"suffix": suffix} for suffix in asked.get("inclusionSuffixes", ())),
