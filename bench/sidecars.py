@@ -152,7 +152,7 @@ def envoy(inside: int, config: JSON, threads: str, user: int = PROXY_USER) -> It
         (Path(folder) / "envoy.json").write_text(json.dumps(config))
         owner = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         enter = ["nsenter", "-t", str(inside), "--net", "--", *owner]
-        flags = ["-c", f"{folder}/envoy.json", "--concurrency", threads, "--use-dynamic-base-id", "-l", "error"]
+        flags = ["-c", f"{folder}/envoy.json", "--concurrency", threads, "--disable-hot-restart", "-l", "error"]
         process = subprocess.Popen([*enter, str(envoy_path()), *flags])
         try:
             (_control_group(inside) / "cgroup.procs").write_text(str(process.pid))

@@ -207,7 +207,7 @@ async def judge(
     program = os.open(envoy_path(), os.O_PATH)
     opened = f"/proc/self/fd/{program}"
     envoy = await asyncio.create_subprocess_exec(
-        opened, *arguments, *log, "--use-dynamic-base-id", user=user, group=user, pass_fds=[program]
+        opened, *arguments, *log, "--disable-hot-restart", user=user, group=user, pass_fds=[program]
     )
     os.close(program)
     try:

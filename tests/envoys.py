@@ -171,7 +171,7 @@ class Envoy:
 async def envoy(folder: Path, config: dict[str, object], *options: str) -> AsyncIterator[Envoy]:
     (folder / "bootstrap.json").write_text(json.dumps(config))
     arguments = ["-c", "bootstrap.json", "--admin-address-path", "admin", "--concurrency", "1", "-l", "warn"]
-    arguments += ["--use-dynamic-base-id", "--log-path", "envoy.log", *options]
+    arguments += ["--disable-hot-restart", "--log-path", "envoy.log", *options]
     process = await asyncio.create_subprocess_exec(str(envoy_path()), *arguments, cwd=folder)
     try:
         await until(lambda: (folder / "admin").exists() and (folder / "admin").read_text() != "")
