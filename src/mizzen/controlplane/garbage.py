@@ -1,7 +1,7 @@
 """When the interpreter looks through all its objects for garbage: while nobody waits for a push.
 
-With a thousand proxies such a look takes almost as long as a push to all of them, and left to itself it comes in the
-middle of one push in twenty-five. https://docs.python.org/3/library/gc.html#gc.set_threshold
+Left to itself it comes in the middle of some push: with a thousand proxies that made the slowest pushes half as slow again
+(bench/README.md). https://docs.python.org/3/library/gc.html#gc.set_threshold
 """
 
 from __future__ import annotations
