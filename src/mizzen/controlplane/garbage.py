@@ -1,6 +1,6 @@
 """When the interpreter looks through all its objects for garbage: while nobody waits for a push.
 
-Left to itself it comes in the middle of some push: with a thousand proxies that made the slowest pushes half as slow again
+Left to itself it comes in the middle of some push: with a thousand proxies that made the slowest pushes a third slower
 (bench/README.md). https://docs.python.org/3/library/gc.html#gc.set_threshold
 """
 
@@ -15,8 +15,6 @@ _COLLECTIONS = 20
 """Of the young objects before the older ones are looked at, and of these before all are."""
 _NEVER = 1 << 30
 
-Seconds = float
-
 
 class Collector:
     """`pushes` counts pushes, `settled` says whether all of them are acknowledged."""
@@ -25,9 +23,9 @@ class Collector:
         self._pushes = pushes
         self._settled = settled
 
-    async def run(self, pause: Seconds = 1.0, patience: Seconds = 60.0) -> None:
+    async def run(self, pause: float = 1.0, patience: float = 60.0) -> None:
         """Until cancelled. The mesh as it is now stays: it is not looked through again. What is due waits until nothing
-        was pushed for `pause`, and at most for `patience`."""
+        was pushed for `pause` seconds, and at most for `patience` seconds."""
         before = gc.get_threshold()
         gc.freeze()
         gc.set_threshold(_ALLOCATIONS_PER_COLLECTION, _COLLECTIONS, _NEVER)
@@ -39,11 +37,11 @@ class Collector:
         finally:
             gc.set_threshold(*before)
 
-    async def _due(self, pause: Seconds) -> None:
+    async def _due(self, pause: float) -> None:
         while gc.get_count()[2] < _COLLECTIONS:  # noqa: ASYNC110 - the interpreter tells nobody
             await asyncio.sleep(pause)
 
-    async def _at_rest(self, pause: Seconds, patience: Seconds) -> None:
+    async def _at_rest(self, pause: float, patience: float) -> None:
         for _ in range(round(patience / pause)):
             pushes = self._pushes()
             await asyncio.sleep(pause)
